@@ -1,0 +1,179 @@
+"""What a binary code is: bits, packed bytes, sub-codes and Hamming distance.
+
+A code of K bits is the concatenation of M sub-codes of K/M bits, concept 0 first. Packed, it is `ceil(K / 8)` bytes of
+type uint8, most significant bit first (`numpy.packbits` order), the unused bits of the last byte zero. Every function
+takes numpy arrays or torch tensors and answers in kind (and on the same device).
+"""
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+
+def binarize(code_logits: Array) -> Array:
+    """Turn code logits into bits: a bit is set where its logit is positive (paper section 3.2).
+
+    Args:
+        code_logits: `(..., K)`, floating point.
+
+    Returns:
+        Booleans of the same shape. Zero and NaN give an unset bit.
+    """
+    return code_logits > 0
+
+
+def pack_bits(bits: Array) -> Array:
+    """Pack bits into bytes, most significant bit first.
+
+    Args:
+        bits: `(..., K)`, booleans, or numbers that are 0 or 1.
+
+    Returns:
+        uint8 `(..., ceil(K / 8))`; the last byte is padded with zero bits.
+
+    Raises:
+        ValueError: if a value is neither 0 nor 1 (codes of -1 / +1 are binarized first), or the input has no axis.
+
+    Example:
+        >>> import numpy as np
+        >>> pack_bits(np.array([1, 0, 0, 0, 0, 0, 0, 1, 1]))
+        array([129, 128], dtype=uint8)
+    """
+    if bits.ndim == 0:
+        raise ValueError("pack_bits needs at least one axis of bits, got a scalar")
+    if bits.dtype not in (np.bool_, torch.bool):
+        if not bool(((bits == 0) | (bits == 1)).all()):
+            raise ValueError("pack_bits takes bits (0 or 1); binarize logits or -1/+1 codes first")
+    if isinstance(bits, np.ndarray):
+        return np.packbits(bits.astype(bool), axis=-1)
+    padding = -bits.shape[-1] % 8
+    padded = torch.nn.functional.pad(bits.to(torch.uint8), (0, padding))
+    # multiply and sum, rather than shift, so that it also exports to ONNX
+    return (padded.unflatten(-1, (-1, 8)) * _bit_values(bits.device)).sum(-1, dtype=torch.int32).to(torch.uint8)
+
+
+def unpack_bits(codes: Array, num_bits: int) -> Array:
+    """Unpack bytes into bits, the inverse of `pack_bits`.
+
+    Args:
+        codes: uint8 `(..., ceil(num_bits / 8))`.
+        num_bits: K, the number of bits that carry meaning.
+
+    Returns:
+        Booleans `(..., num_bits)`.
+
+    Raises:
+        ValueError: if `codes` is not uint8 or its width does not fit `num_bits`.
+    """
+    check_packed(codes, num_bits)
+    if isinstance(codes, np.ndarray):
+        return np.unpackbits(codes, axis=-1, count=num_bits).astype(bool)
+    bits = codes.unsqueeze(-1).bitwise_and(_bit_values(codes.device)) != 0
+    return bits.flatten(-2)[..., :num_bits]
+
+
+def split_sub_codes(bits: Array, num_concepts: int) -> Array:
+    """Give every concept its own axis.
+
+    Args:
+        bits: `(..., K)`, bits or logits, concept 0 first.
+        num_concepts: M.
+
+    Returns:
+        `(..., M, K / M)`, a view where possible.
+
+    Raises:
+        ValueError: if K does not divide by M.
+    """
+    num_bits = bits.shape[-1]
+    check_divisible(num_bits, num_concepts)
+    return bits.reshape(*bits.shape[:-1], num_concepts, num_bits // num_concepts)
+
+
+def hamming_distance(a: Array, b: Array) -> Array:
+    """Count the bits in which packed codes differ; leading axes broadcast.
+
+    Args:
+        a: uint8 `(..., W)`.
+        b: uint8 `(..., W)`.
+
+    Returns:
+        int64 `(...)`, between 0 and 8 W.
+
+    Raises:
+        ValueError: if one is not uint8, or the widths differ.
+
+    Example:
+        All distances between queries `(Q, W)` and a database `(N, W)` are
+        `hamming_distance(queries[:, None], database[None])`, `(Q, N)`.
+    """
+    check_packed(a)
+    check_packed(b)
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"codes of different width: {a.shape[-1]} and {b.shape[-1]} bytes")
+    if isinstance(a, np.ndarray):
+        return np.bitwise_count(a ^ b).sum(axis=-1, dtype=np.int64)
+    return _popcount(a ^ b).sum(-1, dtype=torch.int64)
+
+
+def sub_code_distances(a: Array, b: Array, num_bits: int, num_concepts: int) -> Array:
+    """Count the differing bits of every sub-code; leading axes broadcast.
+
+    Args:
+        a: uint8 `(..., ceil(num_bits / 8))`.
+        b: uint8 `(..., ceil(num_bits / 8))`.
+        num_bits: K.
+        num_concepts: M.
+
+    Returns:
+        int64 `(..., M)`; its sum over concepts is `hamming_distance(a, b)`.
+
+    Raises:
+        ValueError: if the codes do not fit `num_bits`, or K does not divide by M.
+    """
+    differing = unpack_bits(a, num_bits) ^ unpack_bits(b, num_bits)
+    return split_sub_codes(differing, num_concepts).sum(-1)
+
+
+def check_packed(codes: Any, num_bits: int | None = None) -> None:
+    """Refuse what is not an array of packed codes (of `num_bits` bits, where given).
+
+    Raises:
+        ValueError: if `codes` has another type than uint8, no axis, or another width than `ceil(num_bits / 8)`.
+    """
+    if codes.dtype not in (np.uint8, torch.uint8) or codes.ndim == 0:
+        raise ValueError(
+            f"packed codes are uint8 of shape (..., bytes), got {codes.dtype} of shape {tuple(codes.shape)}; "
+            "use pack_bits(binarize(code_logits))"
+        )
+    if num_bits is not None and codes.shape[-1] != -(-num_bits // 8):
+        raise ValueError(
+            f"codes of {num_bits} bits are {-(-num_bits // 8)} bytes wide, got {codes.shape[-1]}; were they packed?"
+        )
+
+
+def check_divisible(num_bits: int, num_concepts: int) -> None:
+    """Refuse a number of bits that does not divide into sub-codes of equal length.
+
+    Raises:
+        ValueError: if either is not positive or `num_bits % num_concepts != 0`.
+    """
+    if num_bits < 1 or num_concepts < 1 or num_bits % num_concepts:
+        raise ValueError(
+            f"num_bits must be a positive multiple of num_concepts, got num_bits={num_bits}, "
+            f"num_concepts={num_concepts}"
+        )
+
+
+def _bit_values(device: torch.device) -> torch.Tensor:
+    return torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
+
+
+def _popcount(byte: torch.Tensor) -> torch.Tensor:
+    """Set bits per byte, by adding neighbouring fields of 1, 2 and 4 bits."""
+    byte = byte - ((byte >> 1) & 0x55)
+    byte = (byte & 0x33) + ((byte >> 2) & 0x33)
+    return (byte + (byte >> 4)) & 0x0F

@@ -1,0 +1,150 @@
+"""The shape of a ConceptHash model."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+@strict
+class ConceptHashVisionConfig(CLIPVisionConfig):
+    """Shape of the tower that hashes photos: a CLIP vision transformer with adapters, concept tokens and a hash head.
+
+    All sizes of the transformer itself are `CLIPVisionConfig`'s. `projection_dim` is also the width of the concept
+    queries (p in the paper's notation).
+
+    Args:
+        num_bits: K, the length of a code in bits; a multiple of `num_concepts`.
+        num_concepts: M, the number of concepts, each with a sub-code of `num_bits / num_concepts` bits.
+        adapter_dim: bottleneck width of the two adapters in every layer.
+        prompt_num_heads: attention heads of the block that prepares the concept tokens, halved until they divide
+            `projection_dim`.
+        prompt_dropout: dropout probability inside that block.
+
+    Raises:
+        ValueError: (as huggingface_hub's `StrictDataclassError`) if `num_bits` does not divide by `num_concepts`, or a
+            size is not positive.
+
+    Example:
+        >>> ConceptHashVisionConfig(num_bits=32, num_concepts=4).bits_per_concept
+        8
+    """
+
+    model_type = "concepthash_vision"
+    base_config_key = "vision_config"
+
+    num_bits: int = 64
+    num_concepts: int = 4
+    adapter_dim: int = 384
+    prompt_num_heads: int = 8
+    prompt_dropout: float | int = 0.1
+
+    @property
+    def bits_per_concept(self) -> int:
+        """K / M, the length of a sub-code."""
+        return self.num_bits // self.num_concepts
+
+    def validate_architecture(self):
+        """Check the sizes against each other (part of strict validation)."""
+        super().validate_architecture()
+        for name in ("num_bits", "num_concepts", "adapter_dim", "prompt_num_heads", "image_size", "patch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if self.num_bits % self.num_concepts:
+            raise ValueError(
+                f"num_bits must be a multiple of num_concepts, so that every concept gets a sub-code of the same "
+                f"length; got num_bits={self.num_bits}, num_concepts={self.num_concepts}"
+            )
+        if not 0 <= self.prompt_dropout < 1:
+            raise ValueError(f"prompt_dropout must lie in [0, 1), got {self.prompt_dropout}")
+
+
+@strict
+class ConceptHashConfig(PreTrainedConfig):
+    """Shape of a ConceptHash model: the vision tower, language guidance and the objectives.
+
+    The vision tower's own fields (`num_bits`, `num_concepts`, `adapter_dim`, ...) may be given here directly; they
+    are passed on to `vision_config` and can be read from either.
+
+    Args:
+        vision_config: a `ConceptHashVisionConfig` or the dict of one.
+        text_config: CLIP's text tower, if the model keeps one (it is needed to turn new words into codes).
+        class_embedding_dim: t, the width of the class embeddings; None for a model without language guidance, which
+            hashes photos but has no class logits.
+        binarize_class_embeddings: whether the text projection reads the sign of the class embeddings, as the authors'
+            implementation does, or their values.
+        freeze_backbone: whether CLIP's own vision weights stay fixed. The text tower always does.
+        classification_weight: weight of the classification loss.
+        quantization_weight: weight of the quantization loss.
+        concept_weight: weight of the concept loss.
+        diversity_weight: weight of the concept spatial diversity loss; at 0 no attention maps are computed.
+        margin: subtracted from the cosine of the true class (paper eq. 6).
+        scale: inverse temperature of the cosine cross-entropies.
+        base_model_name_or_path: the CLIP this model was built from.
+        num_labels: C, the number of classes; or give `id2label`.
+
+    Example:
+        >>> config = ConceptHashConfig(num_bits=32, num_concepts=4, num_labels=200)
+        >>> config.num_bits, config.vision_config.num_bits, config.num_labels
+        (32, 32, 200)
+    """
+
+    model_type = "concepthash"
+    # `transformers.Trainer` leaves these out of the predictions it gathers
+    keys_to_ignore_at_inference = ("loss_terms", "concept_attentions", "hidden_states", "attentions")
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(config_class=ConceptHashVisionConfig),
+        "text_config": SubConfigSpec(config_class=CLIPTextConfig, optional=True),
+    }
+
+    vision_config: dict | ConceptHashVisionConfig | None = None
+    text_config: dict | CLIPTextConfig | None = None
+    class_embedding_dim: int | None = None
+    binarize_class_embeddings: bool = True
+    freeze_backbone: bool = True
+    classification_weight: float | int = 1.0
+    quantization_weight: float | int = 1.0
+    concept_weight: float | int = 1.0
+    diversity_weight: float | int = 1.0
+    margin: float | int = 0.2
+    scale: float | int = 8.0
+    base_model_name_or_path: str | None = None
+
+    def __post_init__(self, **kwargs):
+        own_fields = ConceptHashVisionConfig.__annotations__
+        vision_kwargs = {name: kwargs.pop(name) for name in own_fields if name in kwargs}
+        if vision_kwargs:
+            vision_config = self.vision_config or {}
+            if not isinstance(vision_config, dict):
+                vision_config = vision_config.to_dict()
+            self.vision_config = {**vision_config, **vision_kwargs}
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_bits(self) -> int:
+        """K, the length of a code in bits."""
+        return self.vision_config.num_bits
+
+    @property
+    def num_concepts(self) -> int:
+        """M, the number of concepts."""
+        return self.vision_config.num_concepts
+
+    @property
+    def adapter_dim(self) -> int:
+        """Bottleneck width of the adapters."""
+        return self.vision_config.adapter_dim
+
+    def validate_architecture(self):
+        """Check the towers against each other (part of strict validation)."""
+        weights = {
+            name: getattr(self, f"{name}_weight")
+            for name in ("classification", "quantization", "concept", "diversity")
+        }
+        if any(weight < 0 for weight in weights.values()):
+            raise ValueError(f"loss weights must not be negative, got {weights}")
+        if self.class_embedding_dim is not None and self.class_embedding_dim < 1:
+            raise ValueError(f"class_embedding_dim must be positive or None, got {self.class_embedding_dim}")
+
+
+__all__ = ["ConceptHashConfig", "ConceptHashVisionConfig"]

@@ -1,0 +1,128 @@
+"""The four objectives as pure functions of tensors (METHOD: paper section 3.3), and the cosines they read.
+
+Notation: B photos, C classes, K bits, M concepts, N patches. The arithmetic is float32 whatever the inputs are, also
+under autocast: cosines times the scale of 8 lose too much in half precision.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosine_logits(embeddings: Tensor, centres: Tensor) -> Tensor:
+    """Cosine of every embedding with every centre: `cos(x, o_c)`.
+
+    Args:
+        embeddings: `(..., K)`.
+        centres: `(C, K)`.
+
+    Returns:
+        float32 `(..., C)`, in [-1, 1].
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return F.normalize(embeddings.float(), dim=-1) @ F.normalize(centres.float(), dim=-1).mT
+
+
+def binary_cosine_logits(code_logits: Tensor, class_centres: Tensor) -> Tensor:
+    """Cosine of code logits with binarised class centres: `(b / |b|) . sign(o_c) / sqrt(K)`.
+
+    The sign passes no gradient to the centres, so the quantization loss moves the codes alone.
+
+    Args:
+        code_logits: `(B, K)`.
+        class_centres: `(C, K)`.
+
+    Returns:
+        float32 `(B, C)`, in [-1, 1].
+    """
+    return cosine_logits(code_logits, class_centres.detach().sign())
+
+
+def margin_cross_entropy(cosines: Tensor, labels: Tensor, margin: float = 0.2, scale: float = 8.0) -> Tensor:
+    """Cross-entropy of cosines with a margin on the true classes.
+
+    `CE(scale * (l - margin * onehot(y)), y)`. With several labels a photo, Y multi-hot, the logits are
+    `scale * (l - margin * Y)` and the soft target is `Y / sum(Y)`.
+
+    Args:
+        cosines: `(B, ..., C)`; the loss is averaged over all leading axes.
+        labels: int64 `(B,)`, or multi-hot `(B, C)` with at least one class each row.
+        margin: subtracted from the cosine of the true classes.
+        scale: inverse temperature.
+
+    Returns:
+        float32 scalar.
+    """
+    num_classes = cosines.shape[-1]
+    multi_hot = labels.float() if labels.ndim == 2 else F.one_hot(labels, num_classes).float()
+    # between the photo axis and the class axis there may be one for the concepts
+    multi_hot = multi_hot.view(len(labels), *[1] * (cosines.ndim - 2), num_classes)
+    log_probabilities = F.log_softmax(scale * (cosines.float() - margin * multi_hot), dim=-1)
+    target = multi_hot / multi_hot.sum(-1, keepdim=True)
+    return -(target * log_probabilities).sum(-1).mean()
+
+
+def classification_loss(class_logits: Tensor, labels: Tensor, margin: float = 0.2, scale: float = 8.0) -> Tensor:
+    """Pull code logits towards the semantic centre of their class: `L_clf = CE_g(cos(b, o_c), y)`.
+
+    Args:
+        class_logits: `(B, C)`, `cosine_logits(code_logits, class_centres)`.
+        labels: int64 `(B,)` or multi-hot `(B, C)`.
+        margin: g.
+        scale: inverse temperature.
+
+    Returns:
+        float32 scalar.
+    """
+    return margin_cross_entropy(class_logits, labels, margin, scale)
+
+
+def quantization_loss(binary_class_logits: Tensor, labels: Tensor, margin: float = 0.2, scale: float = 8.0) -> Tensor:
+    """Pull code logits towards the binarised centre: `L_quan = CE_g((b / |b|) . sign(o_c) / sqrt(K), y)`.
+
+    Args:
+        binary_class_logits: `(B, C)`, `binary_cosine_logits(code_logits, class_centres)`.
+        labels: int64 `(B,)` or multi-hot `(B, C)`.
+        margin: g.
+        scale: inverse temperature.
+
+    Returns:
+        float32 scalar.
+    """
+    return margin_cross_entropy(binary_class_logits, labels, margin, scale)
+
+
+def concept_loss(concept_logits: Tensor, labels: Tensor, margin: float = 0.2, scale: float = 8.0) -> Tensor:
+    """Make every concept alone tell the classes apart: `L_cd = mean_m CE_g(cos(z_m + P_m, w_c), y)`.
+
+    The margin is on all concepts. (The authors' implementation has it on concept 0 only, by an indexing slip.)
+
+    Args:
+        concept_logits: `(B, M, C)`.
+        labels: int64 `(B,)` or multi-hot `(B, C)`.
+        margin: g.
+        scale: inverse temperature.
+
+    Returns:
+        float32 scalar.
+    """
+    return margin_cross_entropy(concept_logits, labels, margin, scale)
+
+
+def diversity_loss(concept_attentions: Tensor) -> Tensor:
+    """Make concepts look at different places: `L_csd = mean over photos and pairs i < j of cos(a_i, a_j)`.
+
+    Args:
+        concept_attentions: `(B, M, N)`, attention of every concept to the patches, not renormalised.
+
+    Returns:
+        float32 scalar in [0, 1]; 0 with a single concept.
+    """
+    num_concepts = concept_attentions.shape[1]
+    if num_concepts == 1:
+        return concept_attentions.new_zeros((), dtype=torch.float32)
+    with torch.autocast(concept_attentions.device.type, enabled=False):
+        attentions = F.normalize(concept_attentions.float(), dim=-1)
+        # the sum over all pairs i, j is |sum of unit vectors|^2; M of its terms are i = j, the rest are counted twice
+        off_diagonal = attentions.sum(1).square().sum(-1) - attentions.square().sum((1, 2))
+    return off_diagonal.mean() / (num_concepts * (num_concepts - 1))

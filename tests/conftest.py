@@ -1,0 +1,28 @@
+"""What many tests need: the shared material, tiny models, no network."""
+
+import os
+from pathlib import Path
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of golden numbers, photos and small models beside the repository."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs the shared material, but there is no folder {SHARED.name} beside the repository")
+        pytest.skip("needs the golden numbers and photos of the folder shared/ beside the repository")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
