@@ -143,6 +143,8 @@ class ConceptHashConfig(PreTrainedConfig):
         }
         if any(weight < 0 for weight in weights.values()):
             raise ValueError(f"loss weights must not be negative, got {weights}")
+        if not (0 <= self.margin and 0 < self.scale):
+            raise ValueError(f"margin must not be negative and scale positive, got {self.margin} and {self.scale}")
         if self.class_embedding_dim is not None and self.class_embedding_dim < 1:
             raise ValueError(f"class_embedding_dim must be positive or None, got {self.class_embedding_dim}")
 

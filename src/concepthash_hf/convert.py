@@ -171,7 +171,7 @@ def _recover_config(state: dict[str, Tensor], clip: CLIPConfig, config_kwargs: d
     }
     if "id2label" not in config_kwargs:
         recovered["num_labels"] = num_classes
-    vision_config = clip.vision_config.to_dict() | {"projection_dim": projection_dim}
+    vision_config = clip.vision_config.to_dict() | {"projection_dim": projection_dim, "dtype": None}
     return ConceptHashConfig(vision_config=vision_config, **(recovered | config_kwargs))
 
 

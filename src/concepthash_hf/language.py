@@ -78,6 +78,8 @@ def embed_class_names(
         ValueError: if there are no class names, one is empty, a template has no `{}`, or the tokenizer does not belong
             to the text tower.
     """
+    if isinstance(class_names, str):
+        raise ValueError(f"class names are a list, got the string {class_names!r}")
     prompts = [class_prompts(name, template) for name in class_names]
     if not prompts:
         raise ValueError("no class names given")
@@ -99,8 +101,8 @@ def _embed_texts(text_model: CLIPTextModel, tokenizer: PreTrainedTokenizerBase, 
     if int(input_ids.max()) >= config.vocab_size or not pools_somewhere:
         raise ValueError(
             f"the tokenizer does not belong to this text tower: it gives ids up to {int(input_ids.max())} and ends "
-            f"texts with {tokenizer.eos_token_id}; the tower has {config.vocab_size} tokens and reads the text at token "
-            f"{config.eos_token_id}"
+            f"texts with {tokenizer.eos_token_id}; the tower has {config.vocab_size} tokens and reads the text at "
+            f"token {config.eos_token_id}"
         )
     tokens = tokens.to(text_model.device)
     output = text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])

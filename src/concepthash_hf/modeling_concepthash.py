@@ -243,15 +243,16 @@ class ConceptClassifier(nn.Module):
 
 
 class ConceptHashPreTrainedModel(CLIPPreTrainedModel):
-    """What the two models share: initialisation, capabilities, hashing."""
+    """What the two models share: initialisation and capabilities."""
 
     config: ConceptHashConfig | ConceptHashVisionConfig
     base_model_prefix = "vision_model"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     _no_split_modules = ["CLIPVisionEmbeddings", "ConceptHashEncoderLayer", "CLIPTextEmbeddings", "CLIPEncoderLayer"]
+    _input_embed_layer = "patch_embedding"
     # codes are signs of BatchNorm outputs: its statistics and its output stay in full precision
-    _keep_in_fp32_modules_strict = ["batch_norm"]
+    _keep_in_fp32_modules_strict = ["batch_norm.weight", "batch_norm.bias", "batch_norm.running_*", "class_embeddings"]
     _can_record_outputs = {"hidden_states": ConceptHashEncoderLayer, "attentions": CLIPAttention}
     _can_compile_fullgraph = True
 
@@ -290,35 +291,6 @@ class ConceptHashPreTrainedModel(CLIPPreTrainedModel):
         else:
             super()._init_weights(module)
 
-    @torch.no_grad()
-    def get_hash_codes(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """Hash photos with the statistics of evaluation, whatever mode the model is in.
-
-        Args:
-            pixel_values: `(B, 3, H, W)`, from the image processor saved with the model.
-            interpolate_pos_encoding: accept another H, W than the model was made for.
-
-        Returns:
-            uint8 `(B, ceil(K / 8))`: a bit is set where its code logit is positive; concept 0 first, most significant
-            bit first (`numpy.packbits` order).
-
-        Raises:
-            ValueError: if `pixel_values` has the wrong shape.
-
-        Example:
-            >>> import torch
-            >>> model = ConceptHashVisionModel(
-            ...     ConceptHashVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            ...         num_attention_heads=2, projection_dim=16, image_size=32, patch_size=8, adapter_dim=8,
-            ...         num_bits=16)
-            ... )
-            >>> model.get_hash_codes(torch.zeros(5, 3, 32, 32)).shape
-            torch.Size([5, 2])
-        """
-        with _evaluating(self):
-            output = self(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
-        return pack_bits(binarize(output.code_logits))
-
 
 class ConceptHashVisionModel(ConceptHashPreTrainedModel):
     """Photos -> concept embeddings -> code logits: all it takes to hash.
@@ -328,7 +300,6 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
     """
 
     config: ConceptHashVisionConfig
-    _input_embed_layer = "patch_embedding"
     # a checkpoint of the whole model loads here too
     _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|class_embeddings|concept_classifier)"]
 
@@ -394,12 +365,43 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             concept_attentions=concept_attentions,
         )
 
+    @torch.no_grad()
+    def get_hash_codes(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """Hash photos with the statistics of evaluation, whatever mode the model is in.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`, from the image processor saved with the model.
+            interpolate_pos_encoding: accept another H, W than the model was made for.
+
+        Returns:
+            uint8 `(B, ceil(K / 8))`: a bit is set where its code logit is positive; concept 0 first, most significant
+            bit first (`numpy.packbits` order).
+
+        Raises:
+            ValueError: if `pixel_values` has the wrong shape.
+
+        Example:
+            >>> import torch
+            >>> model = ConceptHashVisionModel(
+            ...     ConceptHashVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            ...         num_attention_heads=2, projection_dim=16, image_size=32, patch_size=8, adapter_dim=8,
+            ...         num_bits=16)
+            ... )
+            >>> model.get_hash_codes(torch.zeros(5, 3, 32, 32)).shape
+            torch.Size([5, 2])
+        """
+        with _evaluating(self):
+            output = self(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
+        return pack_bits(binarize(output.code_logits))
+
     def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
         channels, size, patch = self.config.num_channels, self.config.image_size, self.config.patch_size
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != channels:
+        is_batch = pixel_values.ndim == 4 and len(pixel_values) > 0 and pixel_values.shape[1] == channels
+        if not is_batch or not pixel_values.is_floating_point():
             raise ValueError(
-                f"pixel_values must be (batch, {channels}, height, width), got {tuple(pixel_values.shape)}; "
-                "the image processor saved with the model makes them"
+                f"pixel_values must be floating point of shape (batch, {channels}, height, width) with at least one "
+                f"photo, got {pixel_values.dtype} of shape {tuple(pixel_values.shape)}; the image processor saved "
+                "with the model makes them"
             )
         height, width = pixel_values.shape[2:]
         if not interpolate_pos_encoding and (height, width) != (size, size):
@@ -454,7 +456,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
     def from_clip(
         cls,
         clip_name_or_path: str | Path,
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str | Sequence[str]] | None = None,
         *,
         class_embeddings: Tensor | None = None,
         template: str | Sequence[str] = DEFAULT_TEMPLATE,
@@ -469,7 +471,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
 
         Args:
             clip_name_or_path: a Hub id or a folder with a CLIP, its tokenizer and its image processor.
-            class_names: the C classes, as folder-like names or words; they become `config.id2label`.
+            class_names: the C classes, as folder-like names or words, or several synonyms for a class; the (first)
+                names become `config.id2label`.
             class_embeddings: `(C, t)`, used instead of embedding the class names.
             template: the prompt(s) around a class name, see `embed_class_names`.
             dtype: of the weights; BatchNorm stays float32.
@@ -484,25 +487,31 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             `ConceptHashModel.from_clip("openai/clip-vit-base-patch32", ["indigo bunting", "blue jay"], num_bits=64)`
         """
         clip_config = _load_clip_config(clip_name_or_path)
-        if class_names is not None and config_kwargs.get("num_labels", len(class_names)) != len(class_names):
-            raise ValueError(f"{len(class_names)} class names for num_labels={config_kwargs['num_labels']}")
+        # the dtype of the CLIP's weights is not that of the model
         config = ConceptHashConfig(
-            vision_config=clip_config.vision_config.to_dict() | {"projection_dim": clip_config.projection_dim},
-            text_config=clip_config.text_config.to_dict() if keep_text_model else None,
+            vision_config=clip_config.vision_config.to_dict()
+            | {"projection_dim": clip_config.projection_dim, "dtype": None},
+            text_config=clip_config.text_config.to_dict() | {"dtype": None} if keep_text_model else None,
             base_model_name_or_path=str(clip_name_or_path),
             **config_kwargs,
         )
+        if class_names is not None:
+            _check_names_fit(class_names, config_kwargs)
         clip = CLIPModel.from_pretrained(clip_name_or_path, dtype=torch.float32)
         model = cls(config)
         model._load_clip_weights(clip)
-        if class_names is not None or class_embeddings is not None:
-            names = list(config.id2label.values()) if class_names is None else class_names
-            if class_embeddings is None:
-                tokenizer = AutoTokenizer.from_pretrained(clip_name_or_path)
-                class_embeddings = embed_class_names(clip.text_model, tokenizer, names, template)
-            model.set_classes(names, class_embeddings)
+        if class_names is not None and class_embeddings is None:
+            tokenizer = AutoTokenizer.from_pretrained(clip_name_or_path)
+            class_embeddings = embed_class_names(clip.text_model, tokenizer, class_names, template)
+        if class_embeddings is not None:
+            names = class_names or list(config.id2label.values())
+            model.set_classes([name if isinstance(name, str) else name[0] for name in names], class_embeddings)
         model.image_processor = _matching_image_processor(clip_name_or_path, config.vision_config.image_size)
         return model._cast(dtype)
+
+    def get_hash_codes(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """Hash photos: see `ConceptHashVisionModel.get_hash_codes`."""
+        return self.vision_model.get_hash_codes(pixel_values, interpolate_pos_encoding)
 
     def set_classes(self, class_names: Sequence[str], class_embeddings: Tensor) -> None:
         """Give the model other classes: class embeddings, `id2label`, and new random centroids.
@@ -517,6 +526,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         Raises:
             ValueError: if names and embeddings do not fit each other or the text projection.
         """
+        if isinstance(class_names, str):
+            raise ValueError(f"class names are a list, got the string {class_names!r}")
         names = list(class_names)
         if not names or len(set(names)) != len(names):
             raise ValueError(
@@ -527,11 +538,15 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                 f"{len(names)} class names need class embeddings of shape ({len(names)}, t), "
                 f"got {tuple(class_embeddings.shape)}"
             )
+        if not bool(class_embeddings.isfinite().all()):
+            raise ValueError("class embeddings must be finite numbers")
         width = self.config.class_embedding_dim
+        if width is None and self.text_model is not None:
+            width = self.text_model.config.hidden_size
         if width is not None and class_embeddings.shape[1] != width:
             raise ValueError(
-                f"the text projection reads class embeddings of width {width}, got {class_embeddings.shape[1]}; "
-                "embed the class names with the text tower that this model was trained with"
+                f"this model takes class embeddings of width {width}, got {class_embeddings.shape[1]}; embed the "
+                "class names with the text tower that it was built with"
             )
         device, dtype = self.concept_classifier.centroids.device, self.concept_classifier.centroids.dtype
         self.config.class_embedding_dim = class_embeddings.shape[1]
@@ -597,6 +612,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             ValueError: if pixel values or labels have the wrong shape, labels are out of range (checked on the CPU),
                 or labels come without class embeddings.
         """
+        if labels is not None:
+            self._check_labels(labels, batch_size=len(pixel_values))
         needs_diversity = labels is not None and self.config.diversity_weight > 0
         vision = self.vision_model(
             pixel_values,
@@ -614,12 +631,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
 
         loss = loss_terms = None
         if labels is not None:
-            self._check_labels(labels)
-            if class_logits is None or binary_class_logits is None:
-                raise ValueError(
-                    "the losses need class embeddings; build the model with from_clip(class_names=...) or call "
-                    "set_classes(...)"
-                )
+            assert class_logits is not None and binary_class_logits is not None  # by _check_labels
             criterion = (labels, self.config.margin, self.config.scale)
             loss_terms = {
                 "classification": classification_loss(class_logits, *criterion),
@@ -672,14 +684,19 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             class_embeddings = self.text_model(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return pack_bits(binarize(self.class_centres(class_embeddings)))
 
-    def _check_labels(self, labels: Tensor) -> None:
+    def _check_labels(self, labels: Tensor, batch_size: int) -> None:
+        if self.text_projection is None:
+            raise ValueError(
+                "the losses need class embeddings; build the model with from_clip(class_names=...) or call "
+                "set_classes(...)"
+            )
         num_classes = self.config.num_labels
         integers = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool
         multi_hot = labels.ndim == 2 and labels.shape[1] == num_classes
-        if not (integers or multi_hot):
+        if not (integers or multi_hot) or len(labels) != batch_size:
             raise ValueError(
-                f"labels must be integers (batch,) or multi-hot (batch, {num_classes}), "
-                f"got {labels.dtype} of shape {tuple(labels.shape)}"
+                f"labels must be integers of shape ({batch_size},) or multi-hot of shape ({batch_size}, "
+                f"{num_classes}), got {labels.dtype} of shape {tuple(labels.shape)}"
             )
         # looking at values on an accelerator would make the host wait for it in every step
         if labels.device.type != "cpu" or torch.compiler.is_compiling():
@@ -708,10 +725,13 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
 
     def _cast(self, dtype: torch.dtype) -> "ConceptHashModel":
         """To another dtype, but for what `from_pretrained` keeps in float32 too."""
-        for name, parameter in self.named_parameters():
-            if not any(kept in name for kept in self._keep_in_fp32_modules_strict):
+        kept = set(self.vision_model.hash_head.batch_norm.parameters())
+        for parameter in self.parameters():
+            if parameter not in kept:
                 parameter.data = parameter.data.to(dtype)
-        self.config.dtype = dtype
+        for config in (self.config, self.config.vision_config, self.config.text_config):
+            if config is not None:
+                config.dtype = dtype
         return self
 
 
@@ -738,6 +758,16 @@ def _load_clip_config(clip_name_or_path: str | Path) -> CLIPConfig:
             "needed, such as openai/clip-vit-base-patch32"
         )
     return config
+
+
+def _check_names_fit(class_names: Sequence[Any], config_kwargs: dict[str, Any]) -> None:
+    num_labels = config_kwargs.get("num_labels", len(class_names))
+    id2label = config_kwargs.get("id2label")
+    if num_labels != len(class_names) or (id2label is not None and list(id2label.values()) != list(class_names)):
+        raise ValueError(
+            f"{len(class_names)} class names do not fit num_labels={num_labels} and id2label={id2label}; the names "
+            "alone are enough"
+        )
 
 
 def _matching_image_processor(clip_name_or_path: str | Path, image_size: int) -> CLIPImageProcessor:
