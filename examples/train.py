@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +33,7 @@ from concepthash_hf.explain import concept_sheet
 from concepthash_hf.hub import push_folder, write_model_card
 from concepthash_hf.language import embed_class_names
 from concepthash_hf.toy_clip import save_toy_clip
-from concepthash_hf.training import ConceptHashTrainingArguments, prepare_output_dir, train
-
+from concepthash_hf.training import ConceptHashTrainingArguments, prepare_output_dir, train, write_json
 
 TOY_BIRDS = "toy_birds"
 # from scratch, on two cores, in a few minutes
@@ -55,7 +54,9 @@ class ScriptArguments:
 
     dataset: str = field(
         default=TOY_BIRDS,
-        metadata={"help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, or a table."},
+        metadata={
+            "help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, or a table."
+        },
     )
     model_name_or_path: str | None = field(
         default=None,
@@ -67,8 +68,14 @@ class ScriptArguments:
     freeze_backbone: bool = field(default=True, metadata={"help": "Leave CLIP's own vision weights as they are."})
     binarize_class_embeddings: bool = field(default=True, metadata={"help": "Read the sign of class embeddings."})
     diversity_weight: float = field(default=1.0, metadata={"help": "Weight of the loss that spreads the concepts."})
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
+    )
+    class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
     augmentation: Literal["paper", "reference"] = field(default="paper", metadata={"help": "Preset of transforms."})
-    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable ones."})
+    on_bad_image: Literal["raise", "skip"] = field(
+        default="raise", metadata={"help": "What to do with unreadable ones."}
+    )
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the output folder when done."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to; default the output folder's name."})
 
@@ -88,7 +95,7 @@ def main() -> None:
         if state.is_main_process:
             prepare_output_dir(args)
         with state.main_process_first():  # the others find what the first has prepared in the cache
-            splits = load_photos(script.dataset, on_bad_image=script.on_bad_image)
+            splits = load_photos(script.dataset, data_dir=script.data_dir, on_bad_image=script.on_bad_image)
         set_seed(args.seed)
         model, tokenizer = load_model(script, splits)
     except ValueError as error:
@@ -96,16 +103,24 @@ def main() -> None:
 
     processor = model.image_processor
     evaluated = eval_transform(processor)
+    augmented = train_transform(script.augmentation, processor)
+    train_photos = splits.torch_dataset("train", augmented, on_bad_image=script.on_bad_image)
+    balanced = (
+        class_balanced_sampler(train_photos.labels, generator=torch.Generator()) if script.class_balanced else None
+    )
     results = train(
         model,
-        splits.torch_dataset("train", train_transform(script.augmentation, processor), on_bad_image=script.on_bad_image),
+        train_photos,
         args,
         query_dataset=splits.torch_dataset("query", evaluated, on_bad_image=script.on_bad_image),
         database_dataset=splits.torch_dataset("database", evaluated, on_bad_image=script.on_bad_image),
+        train_sampler=balanced,
     )
     if state.is_main_process:
         write_outputs(Path(args.output_dir), script, splits, model, processor, tokenizer, results)
-        print(f"mAP {results['eval_map']:.4f} on {results['eval_num_queries']} queries; everything is in {args.output_dir}")
+        print(
+            f"mAP {results['eval_map']:.4f} on {results['eval_num_queries']} queries; everything is in {args.output_dir}"
+        )
 
 
 def parse_arguments() -> tuple[ScriptArguments, ConceptHashTrainingArguments]:
@@ -124,7 +139,9 @@ def load_model(script: ScriptArguments, splits: PhotoSplits) -> tuple[ConceptHas
     """A new model around a CLIP, or a saved one with the classes of these photos."""
     path = script.model_name_or_path
     if path is None and splits.name != TOY_BIRDS:
-        raise ValueError("give --model_name_or_path: a CLIP such as openai/clip-vit-base-patch32, or a ConceptHash model")
+        raise ValueError(
+            "give --model_name_or_path: a CLIP such as openai/clip-vit-base-patch32, or a ConceptHash model"
+        )
     if path is not None and _is_concepthash(path):
         return _load_for_fine_tuning(path, splits)
     new = {
@@ -175,7 +192,8 @@ def write_outputs(
     tokenizer: PreTrainedTokenizerBase,
     results: dict[str, Any],
 ) -> None:
-    """What belongs beside the weights: processor, tokenizer, a first picture, the card; and the upload."""
+    """What belongs beside the weights: processor, tokenizer, results, a first picture, the card; and the upload."""
+    write_json(folder / "all_results.json", results | {"script_arguments": asdict(script), "photos": splits.counts})
     processor.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     photos = splits.torch_dataset("query", eval_transform(processor))

@@ -21,8 +21,8 @@ class ConceptHashVisionConfig(CLIPVisionConfig):
         prompt_dropout: dropout probability inside that block.
 
     Raises:
-        ValueError: (as huggingface_hub's `StrictDataclassError`) if `num_bits` does not divide by `num_concepts`, or a
-            size is not positive.
+        huggingface_hub.errors.StrictDataclassError: if `num_bits` does not divide by `num_concepts`, a size is not
+            positive, or a value has another type.
 
     Example:
         >>> ConceptHashVisionConfig(num_bits=32, num_concepts=4).bits_per_concept
@@ -91,7 +91,7 @@ class ConceptHashConfig(PreTrainedConfig):
 
     model_type = "concepthash"
     # `transformers.Trainer` leaves these out of the predictions it gathers
-    keys_to_ignore_at_inference = ("loss_terms", "concept_attentions", "hidden_states", "attentions")
+    keys_to_ignore_at_inference = ["loss_terms", "concept_attentions", "hidden_states", "attentions"]
     sub_configs_defaults = {
         "vision_config": SubConfigSpec(config_class=ConceptHashVisionConfig),
         "text_config": SubConfigSpec(config_class=CLIPTextConfig, optional=True),
@@ -119,6 +119,12 @@ class ConceptHashConfig(PreTrainedConfig):
                 vision_config = vision_config.to_dict()
             self.vision_config = {**vision_config, **vision_kwargs}
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """Make a config of a dict; keyword arguments overrule it, the vision tower's own fields among them."""
+        vision_kwargs = {name: kwargs.pop(name) for name in ConceptHashVisionConfig.__annotations__ if name in kwargs}
+        return super().from_dict({**config_dict, **vision_kwargs}, **kwargs)
 
     @property
     def num_bits(self) -> int:

@@ -13,10 +13,10 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
-from transformers import AutoConfig, CLIPConfig, CLIPTextModel
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
 from .configuration_concepthash import ConceptHashConfig
-from .modeling_concepthash import ConceptHashModel
+from .modeling_concepthash import ConceptHashModel, load_clip_config
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +91,7 @@ def convert_reference_checkpoint(
     """
     state = _read_state_dict(state_dict_or_path)
     converted = _rename(state)
-    clip_config = clip if isinstance(clip, CLIPConfig) else AutoConfig.from_pretrained(clip)
-    if not isinstance(clip_config, CLIPConfig):
-        raise ValueError(f"{clip} is no CLIP but a {clip_config.model_type!r} model")
+    clip_config = clip if isinstance(clip, CLIPConfig) else load_clip_config(clip)
     text_model = None if isinstance(clip, CLIPConfig) else _load_text_model(clip)
 
     config = _recover_config(converted, clip_config, config_kwargs)
@@ -177,7 +175,7 @@ def _recover_config(state: dict[str, Tensor], clip: CLIPConfig, config_kwargs: d
 
 def _load_text_model(clip: str | Path) -> CLIPTextModel | None:
     try:
-        return CLIPTextModel.from_pretrained(clip, dtype=torch.float32)
+        return CLIPModel.from_pretrained(clip, dtype=torch.float32).text_model
     except OSError:
         logger.warning("%s holds a CLIP config but no weights: converting without a text tower", clip)
         return None

@@ -8,7 +8,6 @@ from huggingface_hub import CommitInfo, HfApi, ModelCard, ModelCardData
 
 from .configuration_concepthash import ConceptHashConfig
 
-
 _CARD = """\
 ---
 {{ card_data }}

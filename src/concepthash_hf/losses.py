@@ -56,7 +56,7 @@ def margin_cross_entropy(cosines: Tensor, labels: Tensor, margin: float = 0.2, s
     num_classes = cosines.shape[-1]
     multi_hot = labels.float() if labels.ndim == 2 else F.one_hot(labels, num_classes).float()
     # between the photo axis and the class axis there may be one for the concepts
-    multi_hot = multi_hot.view(len(labels), *[1] * (cosines.ndim - 2), num_classes)
+    multi_hot = multi_hot.view(labels.shape[0], *[1] * (cosines.ndim - 2), num_classes)
     log_probabilities = F.log_softmax(scale * (cosines.float() - margin * multi_hot), dim=-1)
     target = multi_hot / multi_hot.sum(-1, keepdim=True)
     return -(target * log_probabilities).sum(-1).mean()

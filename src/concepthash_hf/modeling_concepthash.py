@@ -256,6 +256,16 @@ class ConceptHashPreTrainedModel(CLIPPreTrainedModel):
     _can_record_outputs = {"hidden_states": ConceptHashEncoderLayer, "attentions": CLIPAttention}
     _can_compile_fullgraph = True
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Say no, so that initialisation reaches modules without parameters of their own.
+
+        For code outside its package, transformers leaves out modules whose own parameters are all loaded, which is
+        also true of those that have none: the rules of whole blocks, CLIP's and ours, would never run. That precaution
+        is for initialisers that overwrite loaded weights; these here do not.
+        """
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise what CLIP does not have (METHOD: paper section 4); CLIP's own parts as CLIP does."""
@@ -349,7 +359,7 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             output_concept_attentions = True
 
         patches = self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
-        concepts = self.concept_prompt().to(patches.dtype).expand(len(patches), -1, -1)
+        concepts = self.concept_prompt().to(patches.dtype).expand(patches.shape[0], -1, -1)
         hidden_states = self.pre_layrnorm(torch.cat([patches, concepts], dim=1))
         hidden_states, last_layer_input = self.encoder(hidden_states, attention_mask=None, **kwargs)
 
@@ -396,7 +406,7 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
 
     def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
         channels, size, patch = self.config.num_channels, self.config.image_size, self.config.patch_size
-        is_batch = pixel_values.ndim == 4 and len(pixel_values) > 0 and pixel_values.shape[1] == channels
+        is_batch = pixel_values.ndim == 4 and pixel_values.shape[0] > 0 and pixel_values.shape[1] == channels
         if not is_batch or not pixel_values.is_floating_point():
             raise ValueError(
                 f"pixel_values must be floating point of shape (batch, {channels}, height, width) with at least one "
@@ -486,7 +496,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         Example:
             `ConceptHashModel.from_clip("openai/clip-vit-base-patch32", ["indigo bunting", "blue jay"], num_bits=64)`
         """
-        clip_config = _load_clip_config(clip_name_or_path)
+        clip_config = load_clip_config(clip_name_or_path)
         # the dtype of the CLIP's weights is not that of the model
         config = ConceptHashConfig(
             vision_config=clip_config.vision_config.to_dict()
@@ -613,7 +623,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                 or labels come without class embeddings.
         """
         if labels is not None:
-            self._check_labels(labels, batch_size=len(pixel_values))
+            self._check_labels(labels, batch_size=pixel_values.shape[0])
         needs_diversity = labels is not None and self.config.diversity_weight > 0
         vision = self.vision_model(
             pixel_values,
@@ -693,7 +703,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         num_classes = self.config.num_labels
         integers = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool
         multi_hot = labels.ndim == 2 and labels.shape[1] == num_classes
-        if not (integers or multi_hot) or len(labels) != batch_size:
+        if not (integers or multi_hot) or labels.shape[0] != batch_size:
             raise ValueError(
                 f"labels must be integers of shape ({batch_size},) or multi-hot of shape ({batch_size}, "
                 f"{num_classes}), got {labels.dtype} of shape {tuple(labels.shape)}"
@@ -747,7 +757,12 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _load_clip_config(clip_name_or_path: str | Path) -> CLIPConfig:
+def load_clip_config(clip_name_or_path: str | Path) -> CLIPConfig:
+    """Read the config of a CLIP.
+
+    Raises:
+        ValueError: if this is no CLIP with both towers.
+    """
     try:
         config = AutoConfig.from_pretrained(clip_name_or_path)
     except (OSError, ValueError) as error:

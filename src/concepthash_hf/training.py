@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from tqdm.auto import tqdm
@@ -163,7 +163,8 @@ def train(
         args: how to train.
         query_dataset: photos to search with, as at evaluation; None for no evaluation.
         database_dataset: photos to search among, as at evaluation.
-        train_sampler: order of the photos; default a new shuffle every epoch.
+        train_sampler: order of the photos; default a new shuffle every epoch. If it has a `generator`, that is
+            seeded anew every epoch.
         collate_fn: batches items; default torch's.
 
     Returns:
@@ -219,7 +220,7 @@ class _Run:
         sampler: Sampler | None,
         collate_fn: Callable[[list], Any] | None,
     ):
-        self.args, self.accelerator = args, accelerator
+        self.args, self.accelerator, self.sampler = args, accelerator, sampler
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         loader = DataLoader(
@@ -252,6 +253,8 @@ class _Run:
         set_seed(args.seed + epoch * accelerator.num_processes, device_specific=True)
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(epoch)
+        if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
+            generator.manual_seed(args.seed + epoch)
         rate = learning_rate_at(epoch, args.num_train_epochs, args.warmup_epochs or 0, args.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -273,9 +276,15 @@ class _Run:
                 self._check_finite()
                 self.mean_losses = {name: (total / steps).item() for name, total in sums.items()}
                 bar.set_postfix({name: f"{loss:.3f}" for name, loss in self.mean_losses.items()}, refresh=False)
-                accelerator.log({f"train_{name}": loss for name, loss in losses.items()}, step=self.step)
-                accelerator.log({"learning_rate": rate, "epoch": epoch}, step=self.step)
+                now = {f"train_{name}": loss.item() for name, loss in losses.items()}
+                accelerator.log(now | {"learning_rate": rate, "epoch": epoch}, step=self.step)
         self._check_finite()
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """Everyone takes the running statistics of the first process, whose model is saved."""
+        for buffer in self.unwrapped.buffers():
+            broadcast(buffer)
 
     def _train_one_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Give the losses as tensors on the device, so that the host need not wait for them."""

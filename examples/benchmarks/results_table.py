@@ -1,0 +1,94 @@
+"""Keep what training runs measured, and print the README's table from it.
+
+python examples/benchmarks/results_table.py outputs/run-a outputs/run-b     # adds these runs to results.json
+python examples/benchmarks/results_table.py                                 # prints the table alone
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+RECORDS = Path(__file__).with_name("results.json")
+
+
+def record(run: Path) -> dict[str, Any]:
+    """What of a run's `all_results.json` goes on record: settings, metrics, times, versions; no paths."""
+    results = json.loads((run / "all_results.json").read_text())
+    script, arguments, environment = (results[key] for key in ("script_arguments", "arguments", "environment"))
+    return {
+        "photos": Path(script["dataset"]).name,
+        "backbone": Path(script["model_name_or_path"] or "from scratch").name,
+        **{
+            name: script[name]
+            for name in ("num_bits", "num_concepts", "binarize_class_embeddings", "diversity_weight", "augmentation")
+        },
+        **{
+            name: arguments[name]
+            for name in (
+                *("optimizer", "learning_rate", "weight_decay", "num_train_epochs", "per_device_train_batch_size"),
+                *("mixed_precision", "seed"),
+            )
+        },
+        **{
+            name: results[name]
+            for name in (
+                "eval_map",
+                "eval_precision@1",
+                "eval_precision@10",
+                "eval_runtime",
+                "train_runtime",
+                "train_steps",
+            )
+        },
+        "environment": environment,
+    }
+
+
+def settings(entry: dict[str, Any]) -> tuple:
+    """Runs that differ in the seed alone stand in one row."""
+    measured = ("eval_", "train_", "seed", "environment")
+    return tuple(value for name, value in entry.items() if not name.startswith(measured))
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Markdown, a row for each setting; means over seeds."""
+    rows = [
+        "| photos | backbone | bits | optimizer | class embeddings | diversity | precision | mAP@all (seeds) | P@1 | P@10 "
+        "| s per step | training + evaluation |",
+        "|" + " --- |" * 12,
+    ]
+    for key in dict.fromkeys(settings(entry) for entry in records):
+        runs = [entry for entry in records if settings(entry) == key]
+        first = runs[0]
+
+        def mean(name: str, runs: list[dict[str, Any]] = runs) -> float:
+            return sum(run[name] for run in runs) / len(runs)
+
+        seeds = ", ".join(f"{run['seed']}: {run['eval_map']:.4f}" for run in runs)
+        rows.append(
+            f"| {first['photos']} | {first['backbone']} | {first['num_bits']} | {first['optimizer']} "
+            f"| {'sign' if first['binarize_class_embeddings'] else 'values'} | {first['diversity_weight']:g} "
+            f"| {'float32' if first['mixed_precision'] == 'no' else first['mixed_precision']} "
+            f"| **{mean('eval_map'):.4f}** ({seeds}) | {mean('eval_precision@1'):.3f} | {mean('eval_precision@10'):.3f} "
+            f"| {mean('train_runtime') / first['train_steps']:.2f} "
+            f"| {mean('train_runtime') / 60:.1f} + {mean('eval_runtime') / 60:.1f} min |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Add the runs given, print the table of all."""
+    records = json.loads(RECORDS.read_text()) if RECORDS.is_file() else []
+    for run in map(Path, sys.argv[1:]):
+        new = record(run)
+        same = [old for old in records if settings(old) == settings(new) and old["seed"] == new["seed"]]
+        records = [old for old in records if old not in same] + [new]
+    records.sort(key=lambda entry: (str(settings(entry)), entry["seed"]))
+    if sys.argv[1:]:
+        RECORDS.write_text(json.dumps(records, indent=2) + "\n")
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()
