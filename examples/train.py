@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel
-from concepthash_hf.data import PhotoSplits, eval_transform, load_photos, train_transform
+from concepthash_hf.data import PhotoSplits, class_balanced_sampler, eval_transform, load_photos, train_transform
 from concepthash_hf.explain import concept_sheet
 from concepthash_hf.hub import push_folder, write_model_card
 from concepthash_hf.language import embed_class_names
@@ -54,9 +54,7 @@ class ScriptArguments:
 
     dataset: str = field(
         default=TOY_BIRDS,
-        metadata={
-            "help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, or a table."
-        },
+        metadata={"help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, a table."},
     )
     model_name_or_path: str | None = field(
         default=None,
@@ -73,9 +71,7 @@ class ScriptArguments:
     )
     class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
     augmentation: Literal["paper", "reference"] = field(default="paper", metadata={"help": "Preset of transforms."})
-    on_bad_image: Literal["raise", "skip"] = field(
-        default="raise", metadata={"help": "What to do with unreadable ones."}
-    )
+    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the output folder when done."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to; default the output folder's name."})
 
@@ -105,7 +101,7 @@ def main() -> None:
     evaluated = eval_transform(processor)
     augmented = train_transform(script.augmentation, processor)
     train_photos = splits.torch_dataset("train", augmented, on_bad_image=script.on_bad_image)
-    balanced = (
+    sampler = (
         class_balanced_sampler(train_photos.labels, generator=torch.Generator()) if script.class_balanced else None
     )
     results = train(
@@ -114,13 +110,11 @@ def main() -> None:
         args,
         query_dataset=splits.torch_dataset("query", evaluated, on_bad_image=script.on_bad_image),
         database_dataset=splits.torch_dataset("database", evaluated, on_bad_image=script.on_bad_image),
-        train_sampler=balanced,
+        train_sampler=sampler,
     )
     if state.is_main_process:
         write_outputs(Path(args.output_dir), script, splits, model, processor, tokenizer, results)
-        print(
-            f"mAP {results['eval_map']:.4f} on {results['eval_num_queries']} queries; everything is in {args.output_dir}"
-        )
+        print(f"mAP {results['eval_map']:.4f} ({results['eval_num_queries']} queries); model in {args.output_dir}")
 
 
 def parse_arguments() -> tuple[ScriptArguments, ConceptHashTrainingArguments]:
@@ -140,7 +134,7 @@ def load_model(script: ScriptArguments, splits: PhotoSplits) -> tuple[ConceptHas
     path = script.model_name_or_path
     if path is None and splits.name != TOY_BIRDS:
         raise ValueError(
-            "give --model_name_or_path: a CLIP such as openai/clip-vit-base-patch32, or a ConceptHash model"
+            "give --model_name_or_path: a CLIP such as openai/clip-vit-base-patch32, or a saved ConceptHash model"
         )
     if path is not None and _is_concepthash(path):
         return _load_for_fine_tuning(path, splits)
@@ -171,7 +165,7 @@ def _is_concepthash(path: str) -> bool:
 
 
 def _load_for_fine_tuning(path: str, splits: PhotoSplits) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
-    """Backbone, adapters, concepts and hash function stay; class embeddings and centroids are those of the new classes."""
+    """Backbone, adapters, concepts and hash function stay; class embeddings and centroids are of the new classes."""
     model = ConceptHashModel.from_pretrained(path)
     if model.text_model is None:
         raise ValueError(f"{path} was saved without its text tower, which new class names need")

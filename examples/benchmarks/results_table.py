@@ -54,8 +54,8 @@ def settings(entry: dict[str, Any]) -> tuple:
 def table(records: list[dict[str, Any]]) -> str:
     """Markdown, a row for each setting; means over seeds."""
     rows = [
-        "| photos | backbone | bits | optimizer | class embeddings | diversity | precision | mAP@all (seeds) | P@1 | P@10 "
-        "| s per step | training + evaluation |",
+        "| photos | backbone | bits | optimizer | class embeddings | diversity | precision | mAP@all (seeds) | P@1 "
+        "| P@10 | s per step | training + evaluation |",
         "|" + " --- |" * 12,
     ]
     for key in dict.fromkeys(settings(entry) for entry in records):
@@ -70,8 +70,8 @@ def table(records: list[dict[str, Any]]) -> str:
             f"| {first['photos']} | {first['backbone']} | {first['num_bits']} | {first['optimizer']} "
             f"| {'sign' if first['binarize_class_embeddings'] else 'values'} | {first['diversity_weight']:g} "
             f"| {'float32' if first['mixed_precision'] == 'no' else first['mixed_precision']} "
-            f"| **{mean('eval_map'):.4f}** ({seeds}) | {mean('eval_precision@1'):.3f} | {mean('eval_precision@10'):.3f} "
-            f"| {mean('train_runtime') / first['train_steps']:.2f} "
+            f"| **{mean('eval_map'):.4f}** ({seeds}) | {mean('eval_precision@1'):.3f} "
+            f"| {mean('eval_precision@10'):.3f} | {mean('train_runtime') / first['train_steps']:.2f} "
             f"| {mean('train_runtime') / 60:.1f} + {mean('eval_runtime') / 60:.1f} min |"
         )
     return "\n".join(rows)

@@ -15,9 +15,9 @@ _CARD = """\
 
 # {{ title }}
 
-[ConceptHash](https://arxiv.org/abs/2406.08457) hashes a photo into {{ config.num_bits }} bits: {{ config.num_concepts }}
-sub-codes, each of a concept that was discovered without part labels. Similar photos get codes at a small Hamming
-distance. Built on {{ base }}, trained on {{ dataset }} ({{ config.num_labels }} classes).
+[ConceptHash](https://arxiv.org/abs/2406.08457) hashes a photo into {{ config.num_bits }} bits:
+{{ config.num_concepts }} sub-codes, each of a concept that was discovered without part labels. Similar photos get codes
+at a small Hamming distance. Built on {{ base }}, trained on {{ dataset }} ({{ config.num_labels }} classes).
 
 ```python
 from concepthash_hf import ConceptHashModel
@@ -30,8 +30,8 @@ codes = model.get_hash_codes(**processor(images, return_tensors="pt"))  # uint8,
 
 ## Retrieval
 
-Queries: the test photos ({{ metrics.eval_num_queries }}). Database: {{ metrics.eval_num_database }} photos. Mean average
-precision over the whole ranking by Hamming distance; the order of equal distances counts by its expectation.
+Queries: the test photos ({{ metrics.eval_num_queries }}). Database: {{ metrics.eval_num_database }} photos. Mean
+average precision over the whole ranking by Hamming distance; the order of equal distances counts by its expectation.
 
 | metric | value |
 | --- | --- |
