@@ -4,20 +4,25 @@
     accelerate launch examples/train.py --dataset path/to/photos --model_name_or_path openai/clip-vit-base-patch32
 
 Without arguments it trains on the embedded toy birds, from scratch, with no network and no GPU. `--help` lists the
-options; a JSON or YAML file of them is taken in their place.
+options; a JSON or YAML file of them may stand in front, and options on the command line overrule it.
 """
 
+import itertools
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, set_seed
+from huggingface_hub.errors import StrictDataclassError
+from torch.utils.data import Dataset
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -28,128 +33,171 @@ from transformers import (
 )
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel
-from concepthash_hf.data import PhotoSplits, class_balanced_sampler, eval_transform, load_photos, train_transform
+from concepthash_hf.data import (
+    BadImageError,
+    PhotoSplits,
+    class_balanced_sampler,
+    eval_transform,
+    load_photos,
+    train_transform,
+)
 from concepthash_hf.explain import concept_sheet
-from concepthash_hf.hub import push_folder, write_model_card
+from concepthash_hf.hub import ensure_repo, push_folder, write_model_card
 from concepthash_hf.language import embed_class_names
 from concepthash_hf.toy_clip import save_toy_clip
-from concepthash_hf.training import ConceptHashTrainingArguments, prepare_output_dir, train, write_json
+from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, train, write_json
 
 TOY_BIRDS = "toy_birds"
 # from scratch, on two cores, in a few minutes
 TOY_RECIPE: dict[str, Any] = {
+    "augmentation": "gentle",
     "num_bits": 32,
     "adapter_dim": 32,
     "freeze_backbone": False,
     "num_train_epochs": 30,
     "optimizer": "adamw",
-    "learning_rate": 2e-3,
+    "learning_rate": 1e-3,
     "weight_decay": 0.05,
 }
+# what a saved model has learned cannot be changed by fine-tuning it
+FIXED_BY_TRAINING = ("num_bits", "num_concepts", "adapter_dim", "binarize_class_embeddings")
 
 
 @dataclass
-class ScriptArguments:
-    """Which model, on which photos."""
+class PhotoArguments:
+    """Which photos."""
 
     dataset: str = field(
         default=TOY_BIRDS,
         metadata={"help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, a table."},
     )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
+    )
+    augmentation: Literal["paper", "reference", "gentle"] = field(
+        default="paper", metadata={"help": "Preset of transforms."}
+    )
+    class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
+    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+
+
+@dataclass
+class ModelArguments:
+    """Which model; what is not given has the default of `ConceptHashConfig`, or of the saved model."""
+
     model_name_or_path: str | None = field(
         default=None,
         metadata={"help": "A CLIP to build on, or a saved ConceptHash model to fine-tune. Only toy birds go without."},
     )
-    num_bits: int = field(default=64, metadata={"help": "Length of a code."})
-    num_concepts: int = field(default=4, metadata={"help": "Sub-codes in a code."})
-    adapter_dim: int = field(default=384, metadata={"help": "Bottleneck width of the adapters."})
-    freeze_backbone: bool = field(default=True, metadata={"help": "Leave CLIP's own vision weights as they are."})
-    binarize_class_embeddings: bool = field(default=True, metadata={"help": "Read the sign of class embeddings."})
-    diversity_weight: float = field(default=1.0, metadata={"help": "Weight of the loss that spreads the concepts."})
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
+    num_bits: int | None = field(default=None, metadata={"help": "Length of a code; default 64."})
+    num_concepts: int | None = field(default=None, metadata={"help": "Sub-codes in a code; default 4."})
+    adapter_dim: int | None = field(default=None, metadata={"help": "Bottleneck of the adapters; default 384."})
+    freeze_backbone: bool | None = field(default=None, metadata={"help": "Leave CLIP's vision weights; default yes."})
+    binarize_class_embeddings: bool | None = field(
+        default=None, metadata={"help": "Read the sign of class embeddings in place of their values."}
     )
-    class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
-    augmentation: Literal["paper", "reference"] = field(default="paper", metadata={"help": "Preset of transforms."})
-    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+    diversity_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the loss that spreads the concepts; default 1."}
+    )
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the output folder when done."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to; default the output folder's name."})
+
+    def config_kwargs(self) -> dict[str, Any]:
+        """The fields of the model's config that were given."""
+        others = ("model_name_or_path", "push_to_hub", "hub_model_id")
+        return {name: value for name, value in asdict(self).items() if value is not None and name not in others}
 
 
 def main() -> None:
     """Parse, load, train, write."""
-    script, args = parse_arguments()
+    photo_args, model_args, args = parse_arguments()
     state = PartialState()
     if state.device.type == "cpu" and state.num_processes == 1:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # accelerate launch leaves a process a single thread
+        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
+    if args.output_dir is not None:
+        check_output_dir(args)
+    with state.main_process_first():  # the others find in the cache what the first has prepared
+        splits = load_photos(photo_args.dataset, data_dir=photo_args.data_dir, on_bad_image=photo_args.on_bad_image)
+    if photo_args.on_bad_image == "skip" and state.num_processes > 1:
+        splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
+    set_seed(args.seed)
+    model, tokenizer = load_model(model_args, splits)
     if args.output_dir is None:
-        started = time.strftime("%Y%m%d-%H%M%S")
-        # one name for all processes, whenever they got here
-        (started,) = broadcast_object_list([started])
-        args.output_dir = f"outputs/{Path(script.dataset).name}-{script.num_bits}-{started}"
-    try:
-        if state.is_main_process:
-            prepare_output_dir(args)
-        with state.main_process_first():  # the others find what the first has prepared in the cache
-            splits = load_photos(script.dataset, data_dir=script.data_dir, on_bad_image=script.on_bad_image)
-        set_seed(args.seed)
-        model, tokenizer = load_model(script, splits)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        args.output_dir = new_output_dir(f"outputs/{splits.name}-{model.config.num_bits}", state)
+    repo_id = model_args.hub_model_id or Path(args.output_dir).name
+    if model_args.push_to_hub and state.is_main_process:
+        repo_id = ensure_repo(repo_id)
 
     processor = model.image_processor
-    evaluated = eval_transform(processor)
-    augmented = train_transform(script.augmentation, processor)
-    train_photos = splits.torch_dataset("train", augmented, on_bad_image=script.on_bad_image)
-    sampler = (
-        class_balanced_sampler(train_photos.labels, generator=torch.Generator()) if script.class_balanced else None
-    )
-    results = train(
-        model,
-        train_photos,
-        args,
-        query_dataset=splits.torch_dataset("query", evaluated, on_bad_image=script.on_bad_image),
-        database_dataset=splits.torch_dataset("database", evaluated, on_bad_image=script.on_bad_image),
-        train_sampler=sampler,
-    )
-    if state.is_main_process:
-        write_outputs(Path(args.output_dir), script, splits, model, processor, tokenizer, results)
-        print(f"mAP {results['eval_map']:.4f} ({results['eval_num_queries']} queries); model in {args.output_dir}")
+    datasets = {
+        split: splits.torch_dataset(split, transform, on_bad_image=photo_args.on_bad_image)
+        for split, transform in {
+            "train": train_transform(photo_args.augmentation, processor),
+            "query": eval_transform(processor),
+            "database": eval_transform(processor),
+        }.items()
+    }
+    sampler = None
+    if photo_args.class_balanced:
+        sampler = class_balanced_sampler(datasets["train"].labels, generator=torch.Generator())
+    results = train(model, datasets["train"], args, datasets["query"], datasets["database"], train_sampler=sampler)
+    if not state.is_main_process:
+        return
+    for dataset in datasets.values():
+        dataset.report_bad_images()
+    results |= {"photos": {"name": splits.name, **splits.counts}, "augmentation": photo_args.augmentation}
+    folder = Path(args.output_dir)
+    write_outputs(folder, model, processor, tokenizer, results, datasets["query"], splits, repo_id)
+    print(f"mAP {results['eval_map']:.4f} ({results['eval_num_queries']} queries); model in {folder}")
+    if model_args.push_to_hub:
+        print(f"uploaded: {push_folder(folder, repo_id).commit_url}")
 
 
-def parse_arguments() -> tuple[ScriptArguments, ConceptHashTrainingArguments]:
-    """Command line or file -> arguments; the toy birds from scratch have defaults of their own."""
-    parser = HfArgumentParser((ScriptArguments, ConceptHashTrainingArguments))
+def parse_arguments() -> tuple[PhotoArguments, ModelArguments, ConceptHashTrainingArguments]:
+    """Command line, file -> arguments; the toy birds from scratch have defaults of their own."""
+    parser = HfArgumentParser((PhotoArguments, ModelArguments, ConceptHashTrainingArguments))
     parser.set_defaults(output_dir=None)
-    if len(sys.argv) == 2 and sys.argv[1].endswith((".json", ".yaml", ".yml")):
-        return parser.parse_yaml_file(sys.argv[1])  # YAML is a superset of JSON
-    first_look, _ = parser.parse_known_args()
+    words = sys.argv[1:]
+    from_file: dict[str, Any] = {}
+    if words and words[0].endswith((".json", ".yaml", ".yml")):
+        from_file = yaml.safe_load(Path(words.pop(0)).read_text()) or {}  # JSON is YAML too
+        if unknown := from_file.keys() - vars(parser.parse_args([])).keys():
+            raise ValueError(f"unknown options in the file of arguments: {sorted(unknown)}")
+        # as text, so that argparse reads values as it does on the command line (YAML takes 1e-3 for a text)
+        from_file = {name: value if value is None else str(value) for name, value in from_file.items()}
+        parser.set_defaults(**from_file)
+    first_look = parser.parse_args(words)
     if first_look.dataset == TOY_BIRDS and first_look.model_name_or_path is None:
-        parser.set_defaults(**TOY_RECIPE)
-    return parser.parse_args_into_dataclasses()
+        parser.set_defaults(**(TOY_RECIPE | from_file))
+    return parser.parse_args_into_dataclasses(words)
 
 
-def load_model(script: ScriptArguments, splits: PhotoSplits) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
+def new_output_dir(stem: str, state: PartialState) -> str:
+    """Make a folder that no other run has, the same for all processes."""
+    stem = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = None
+    if state.is_main_process:
+        for folder in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))):
+            try:
+                Path(folder).mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+    return broadcast_object_list([folder])[0]
+
+
+def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
     """A new model around a CLIP, or a saved one with the classes of these photos."""
-    path = script.model_name_or_path
-    if path is None and splits.name != TOY_BIRDS:
+    path = args.model_name_or_path
+    if path is not None and isinstance(_load_config(path), ConceptHashConfig):
+        return _load_for_fine_tuning(path, args.config_kwargs(), splits)
+    new = {"class_names": splits.class_names, "template": splits.template, **args.config_kwargs()}
+    if path is not None:
+        return ConceptHashModel.from_clip(path, **new), AutoTokenizer.from_pretrained(path)
+    if splits.name != TOY_BIRDS:
         raise ValueError(
             "give --model_name_or_path: a CLIP such as openai/clip-vit-base-patch32, or a saved ConceptHash model"
         )
-    if path is not None and _is_concepthash(path):
-        return _load_for_fine_tuning(path, splits)
-    new = {
-        "class_names": splits.class_names,
-        "template": splits.template,
-        "num_bits": script.num_bits,
-        "num_concepts": script.num_concepts,
-        "adapter_dim": script.adapter_dim,
-        "freeze_backbone": script.freeze_backbone,
-        "binarize_class_embeddings": script.binarize_class_embeddings,
-        "diversity_weight": script.diversity_weight,
-    }
-    if path is not None:
-        return ConceptHashModel.from_clip(path, **new), AutoTokenizer.from_pretrained(path)
     with tempfile.TemporaryDirectory() as folder:
         save_toy_clip(folder, splits.class_names)
         model = ConceptHashModel.from_clip(folder, **new)
@@ -157,16 +205,23 @@ def load_model(script: ScriptArguments, splits: PhotoSplits) -> tuple[ConceptHas
         return model, AutoTokenizer.from_pretrained(folder)
 
 
-def _is_concepthash(path: str) -> bool:
+def _load_config(path: str) -> Any:
     try:
-        return isinstance(AutoConfig.from_pretrained(path), ConceptHashConfig)
+        return AutoConfig.from_pretrained(path)
     except OSError as error:
         raise ValueError(f"--model_name_or_path {path} cannot be loaded: {error}") from error
 
 
-def _load_for_fine_tuning(path: str, splits: PhotoSplits) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
+def _load_for_fine_tuning(
+    path: str, config_kwargs: dict[str, Any], splits: PhotoSplits
+) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
     """Backbone, adapters, concepts and hash function stay; class embeddings and centroids are of the new classes."""
-    model = ConceptHashModel.from_pretrained(path)
+    saved = AutoConfig.from_pretrained(path)
+    for name in FIXED_BY_TRAINING:
+        if config_kwargs.get(name, getattr(saved, name)) != getattr(saved, name):
+            raise ValueError(f"--{name} {config_kwargs[name]}: the saved model {path} has {getattr(saved, name)}")
+    changed = {name: value for name, value in config_kwargs.items() if name not in FIXED_BY_TRAINING}
+    model = ConceptHashModel.from_pretrained(path, **changed)
     if model.text_model is None:
         raise ValueError(f"{path} was saved without its text tower, which new class names need")
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -179,27 +234,45 @@ def _load_for_fine_tuning(path: str, splits: PhotoSplits) -> tuple[ConceptHashMo
 
 def write_outputs(
     folder: Path,
-    script: ScriptArguments,
-    splits: PhotoSplits,
     model: ConceptHashModel,
     processor: BaseImageProcessor,
     tokenizer: PreTrainedTokenizerBase,
     results: dict[str, Any],
+    query_photos: Dataset,
+    splits: PhotoSplits,
+    repo_id: str,
 ) -> None:
-    """What belongs beside the weights: processor, tokenizer, results, a first picture, the card; and the upload."""
-    write_json(folder / "all_results.json", results | {"script_arguments": asdict(script), "photos": splits.counts})
+    """What belongs beside the weights: processor, tokenizer, results, a first picture, the card."""
     processor.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    photos = splits.torch_dataset("query", eval_transform(processor))
-    shown = [photos[round(i * (len(photos) - 1) / 5)] for i in range(6)]
-    captions = [splits.query_class_names[photo["labels"]] for photo in shown]
+    write_json(folder / "all_results.json", results)
+    shown = some_photos(query_photos, 6)
+    captions = [", ".join(class_names_of(photo["labels"], splits.query_class_names)) for photo in shown]
     pixel_values = torch.stack([photo["pixel_values"] for photo in shown])
-    concept_sheet(model.eval(), pixel_values, processor, captions).save(folder / "concepts.png")
-    repo_id = script.hub_model_id or folder.name
+    concept_sheet(model, pixel_values, processor, captions).save(folder / "concepts.png")
     write_model_card(folder, model.config, results, splits.name, repo_id)
-    if script.push_to_hub:
-        print(f"uploaded: {push_folder(folder, repo_id).commit_url}")
+
+
+def class_names_of(labels: int | torch.Tensor, names: Sequence[str]) -> list[str]:
+    """Names of a photo's one label, or of its multi-hot labels."""
+    return [names[labels]] if isinstance(labels, int) else [names[label] for label in labels.nonzero().flatten()]
+
+
+def some_photos(dataset: Dataset, number: int) -> list[dict[str, Any]]:
+    """A few readable photos, from all over a dataset or the beginning of a stream."""
+    if not hasattr(dataset, "__len__"):
+        return list(itertools.islice(dataset, number))
+    photos = []
+    for i in range(number):
+        try:
+            photos.append(dataset[i * (len(dataset) - 1) // (number - 1)])
+        except BadImageError:
+            continue
+    return photos
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, FloatingPointError, StrictDataclassError) as error:
+        sys.exit(f"error: {error}")

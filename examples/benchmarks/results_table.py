@@ -9,39 +9,40 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from concepthash_hf import ConceptHashConfig
+
 RECORDS = Path(__file__).with_name("results.json")
 
 
 def record(run: Path) -> dict[str, Any]:
-    """What of a run's `all_results.json` goes on record: settings, metrics, times, versions; no paths."""
+    """What of a run goes on record: settings, metrics, times, versions; no paths."""
     results = json.loads((run / "all_results.json").read_text())
-    script, arguments, environment = (results[key] for key in ("script_arguments", "arguments", "environment"))
+    config = ConceptHashConfig.from_pretrained(run)
+    arguments = results["arguments"]
     return {
-        "photos": Path(script["dataset"]).name,
-        "backbone": Path(script["model_name_or_path"] or "from scratch").name,
+        "photos": results["photos"]["name"],
+        "backbone": Path(config.base_model_name_or_path or "from scratch").name,
         **{
-            name: script[name]
-            for name in ("num_bits", "num_concepts", "binarize_class_embeddings", "diversity_weight", "augmentation")
+            name: getattr(config, name)
+            for name in ("num_bits", "num_concepts", "binarize_class_embeddings", "diversity_weight")
         },
+        "augmentation": results["augmentation"],
+        "mixed_precision": results["environment"]["mixed_precision"],
         **{
             name: arguments[name]
             for name in (
                 *("optimizer", "learning_rate", "weight_decay", "num_train_epochs", "per_device_train_batch_size"),
-                *("mixed_precision", "seed"),
+                "seed",
             )
         },
         **{
             name: results[name]
             for name in (
-                "eval_map",
-                "eval_precision@1",
-                "eval_precision@10",
-                "eval_runtime",
-                "train_runtime",
-                "train_steps",
+                *("eval_map", "eval_precision@1", "eval_precision@10", "eval_runtime"),
+                *("train_runtime", "train_steps"),
             )
         },
-        "environment": environment,
+        "environment": results["environment"],
     }
 
 

@@ -16,8 +16,8 @@ _CARD = """\
 # {{ title }}
 
 [ConceptHash](https://arxiv.org/abs/2406.08457) hashes a photo into {{ config.num_bits }} bits:
-{{ config.num_concepts }} sub-codes, each of a concept that was discovered without part labels. Similar photos get codes
-at a small Hamming distance. Built on {{ base }}, trained on {{ dataset }} ({{ config.num_labels }} classes).
+{{ config.num_concepts }} sub-codes, each of a concept that was discovered without part labels. Similar photos get
+codes at a small Hamming distance. Built on {{ base }}, trained on {{ dataset }} ({{ config.num_labels }} classes).
 
 ```python
 from concepthash_hf import ConceptHashModel
@@ -28,6 +28,7 @@ processor = AutoImageProcessor.from_pretrained("{{ repo_id }}")
 codes = model.get_hash_codes(**processor(images, return_tensors="pt"))  # uint8, {{ code_bytes }} bytes a photo
 ```
 
+{% if metrics.eval_map is defined -%}
 ## Retrieval
 
 Queries: the test photos ({{ metrics.eval_num_queries }}). Database: {{ metrics.eval_num_database }} photos. Mean
@@ -38,6 +39,7 @@ average precision over the whole ranking by Hamming distance; the order of equal
 {% for name, value in metrics.items() if value is number and name.startswith("eval_") -%}
 | {{ name.removeprefix("eval_") }} | {{ "%.4f" | format(value) if value is float else value }} |
 {% endfor %}
+{% endif %}
 ![Where the concepts look, on test photos](concepts.png)
 
 ## Training
@@ -51,8 +53,8 @@ average precision over the whole ranking by Hamming distance; the order of equal
 | {{ name }} | {{ value }} |
 {% endfor %}
 """
-# say something about the machine or the folder, not about the model
-_HIDDEN_ARGUMENTS = ("output_dir", "resume_from_checkpoint", "overwrite_output_dir", "report_to", "logging_steps")
+# say nothing about the model
+_HIDDEN_ARGUMENTS = ("report_to", "logging_steps", "eval_epochs", "save_epochs", "dataloader_num_workers")
 
 
 def write_model_card(
@@ -73,7 +75,7 @@ def write_model_card(
         template_str=_CARD,
         title=f"ConceptHash, {config.num_bits} bits, {dataset}",
         config=config,
-        base=config.base_model_name_or_path or "a vision transformer trained from scratch",
+        base=_public_name(config.base_model_name_or_path) or "a vision transformer trained from scratch",
         dataset=dataset,
         repo_id=repo_id,
         code_bytes=-(-config.num_bits // 8),
@@ -85,21 +87,36 @@ def write_model_card(
     card.save(Path(folder) / "README.md")
 
 
+def ensure_repo(repo_id: str) -> str:
+    """Create a model repository if it is not there; worth doing before hours of training.
+
+    Args:
+        repo_id: `organisation/name`, or `name` in the user's own space.
+
+    Returns:
+        The full `organisation/name`.
+    """
+    return HfApi().create_repo(repo_id, exist_ok=True).repo_id
+
+
 def push_folder(folder: str | Path, repo_id: str) -> CommitInfo:
     """Upload a folder with model, processor, card, results and figures in one commit.
 
     Args:
         folder: what `examples/train.py` wrote; checkpoints and logs stay here.
-        repo_id: `organisation/name`; created if it is not there.
+        repo_id: `organisation/name`, which must be there: `ensure_repo`.
 
     Returns:
         The commit.
     """
-    api = HfApi()
-    repo_id = api.create_repo(repo_id, exist_ok=True).repo_id
-    return api.upload_folder(
+    return HfApi().upload_folder(
         repo_id=repo_id,
         folder_path=folder,
         commit_message="Upload ConceptHash model",
         ignore_patterns=["checkpoint-*", "partial-checkpoint-*", "logs/*"],
     )
+
+
+def _public_name(name_or_path: str | None) -> str | None:
+    """A Hub id as it is, of a local folder the name alone."""
+    return Path(name_or_path).name if name_or_path and Path(name_or_path).exists() else name_or_path

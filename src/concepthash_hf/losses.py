@@ -46,7 +46,7 @@ def margin_cross_entropy(cosines: Tensor, labels: Tensor, margin: float = 0.2, s
 
     Args:
         cosines: `(B, ..., C)`; the loss is averaged over all leading axes.
-        labels: int64 `(B,)`, or multi-hot `(B, C)` with at least one class each row.
+        labels: integers `(B,)`, or multi-hot `(B, C)` with at least one class each row.
         margin: subtracted from the cosine of the true classes.
         scale: inverse temperature.
 
@@ -54,7 +54,7 @@ def margin_cross_entropy(cosines: Tensor, labels: Tensor, margin: float = 0.2, s
         float32 scalar.
     """
     num_classes = cosines.shape[-1]
-    multi_hot = labels.float() if labels.ndim == 2 else F.one_hot(labels, num_classes).float()
+    multi_hot = labels.float() if labels.ndim == 2 else F.one_hot(labels.long(), num_classes).float()
     # between the photo axis and the class axis there may be one for the concepts
     multi_hot = multi_hot.view(labels.shape[0], *[1] * (cosines.ndim - 2), num_classes)
     log_probabilities = F.log_softmax(scale * (cosines.float() - margin * multi_hot), dim=-1)

@@ -400,7 +400,7 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             >>> model.get_hash_codes(torch.zeros(5, 3, 32, 32)).shape
             torch.Size([5, 2])
         """
-        with _evaluating(self):
+        with evaluating(self):
             output = self(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
         return pack_bits(binarize(output.code_logits))
 
@@ -701,6 +701,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                 "set_classes(...)"
             )
         num_classes = self.config.num_labels
+        if not isinstance(labels, Tensor):
+            raise ValueError(f"labels must be a tensor, got {type(labels).__name__}")
         integers = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool
         multi_hot = labels.ndim == 2 and labels.shape[1] == num_classes
         if not (integers or multi_hot) or labels.shape[0] != batch_size:
@@ -715,8 +717,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             raise ValueError(
                 f"labels must lie in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}"
             )
-        if multi_hot and not bool((labels > 0).any(1).all()):
-            raise ValueError("every row of multi-hot labels needs at least one class")
+        if multi_hot and not bool((((labels == 0) | (labels == 1)).all(1) & labels.bool().any(1)).all()):
+            raise ValueError("multi-hot labels are 0 or 1, with at least one 1 in every row")
 
     def _set_requires_grad(self) -> None:
         self.requires_grad_(True)
@@ -746,7 +748,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, every module's own mode again outside."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import accelerate
 import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
@@ -38,7 +39,9 @@ CHECKPOINT_PREFIX = "checkpoint-"
 class ConceptHashTrainingArguments:
     """How to train; the defaults are the published recipe."""
 
-    output_dir: str = field(metadata={"help": "Where the model, the checkpoints and the results go."})
+    output_dir: str = field(
+        default="outputs/concepthash", metadata={"help": "Where the model, the checkpoints and the results go."}
+    )
     num_train_epochs: int = field(default=100, metadata={"help": "Epochs in all."})
     warmup_epochs: int | None = field(
         default=None, metadata={"help": "Epochs of linear warm-up; default a tenth of the epochs, at least 1."}
@@ -50,8 +53,8 @@ class ConceptHashTrainingArguments:
     optimizer: Literal["sgd", "adamw"] = field(default="sgd", metadata={"help": "SGD (momentum 0.9) or AdamW."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate, of all parameters."})
     weight_decay: float = field(default=5e-4, metadata={"help": "On everything that is trained."})
-    mixed_precision: Literal["no", "bf16", "fp16"] = field(
-        default="no", metadata={"help": "Precision of training; evaluation is float32."}
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
+        default=None, metadata={"help": "Precision of training; default the launcher's. Evaluation is float32."}
     )
     seed: int = field(default=42, metadata={"help": "Of initialisation, data order, augmentation and dropout."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode photos."})
@@ -71,9 +74,18 @@ class ConceptHashTrainingArguments:
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Write into a folder that is not empty."})
 
     def __post_init__(self) -> None:
-        for name in ("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        counts = (
+            *("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"),
+            *("gradient_accumulation_steps", "logging_steps", "eval_epochs", "save_epochs"),
+        )
+        for name in counts:
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "max_grad_norm"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        if self.optimizer not in ("sgd", "adamw"):
+            raise ValueError(f"optimizer must be sgd or adamw, got {self.optimizer!r}")
         if self.warmup_epochs is None:
             self.warmup_epochs = max(1, round(self.num_train_epochs / 10))
         if not 0 <= self.warmup_epochs <= self.num_train_epochs:
@@ -126,8 +138,13 @@ def hash_dataset(
         every process.
     """
     accelerator = accelerator or Accelerator()
-    loader = accelerator.prepare_data_loader(
-        DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn)
+    # not accelerator.prepare: that would keep every loader for good
+    loader = prepare_data_loader(
+        DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn),
+        accelerator.device,
+        accelerator.num_processes,
+        accelerator.process_index,
+        put_on_device=True,
     )
     codes, labels = [], []
     for batch in tqdm(loader, desc="hashing", leave=False, disable=not accelerator.is_local_main_process):
@@ -171,20 +188,23 @@ def train(
         What is in `all_results.json`: `eval_map` and other metrics, `train_loss`, times, versions and arguments.
 
     Raises:
-        ValueError: if the output folder is not empty, a checkpoint is not found, or there is not one full batch.
-        FloatingPointError: if the loss is not finite; says since which step. The last checkpoint stays.
+        ValueError: if the output folder is not empty, a checkpoint is not found, there is not one full batch, or fp16
+            is asked for without a GPU.
+        FloatingPointError: if loss or weights are not finite; says since which step. The last checkpoint stays.
     """
-    start_epoch_dir = _find_checkpoint(args.resume_from_checkpoint)
+    checkpoint = _find_checkpoint(args.resume_from_checkpoint)
+    check_output_dir(args)
     accelerator = _make_accelerator(args)
-    if accelerator.is_main_process:
-        prepare_output_dir(args)
-    accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()  # all have looked before one writes
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    if args.report_to:
+        accelerator.init_trackers("concepthash", config={k: v for k, v in _on_record(args).items() if v is not None})
     run = _Run(model, train_dataset, args, accelerator, train_sampler, collate_fn)
     evaluation = None
     if query_dataset is not None and database_dataset is not None:
         evaluation = _Evaluation(query_dataset, database_dataset, collate_fn)
 
-    first_epoch = run.load_checkpoint(start_epoch_dir) if start_epoch_dir else 0
+    first_epoch = run.load_checkpoint(checkpoint) if checkpoint else 0
     started = time.perf_counter()
     metrics: dict[str, Any] = {}
     for epoch in range(first_epoch, args.num_train_epochs):
@@ -199,7 +219,9 @@ def train(
         metrics |= evaluation.run(run.unwrapped, args, accelerator)
         accelerator.log({name: value for name, value in metrics.items() if name.startswith("eval_")}, step=run.step)
 
-    results = metrics | {"arguments": asdict(args), "environment": environment(accelerator)}
+    # the caller's model computes in its own precision again
+    accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
+    results = metrics | {"arguments": _on_record(args), "environment": environment(accelerator)}
     if accelerator.is_main_process:
         run.unwrapped.save_pretrained(args.output_dir)
         write_json(Path(args.output_dir) / "all_results.json", results)
@@ -229,7 +251,6 @@ class _Run:
             shuffle=None if sampler is not None or isinstance(dataset, IterableDataset) else True,
             sampler=sampler,
             num_workers=args.dataloader_num_workers,
-            persistent_workers=args.dataloader_num_workers > 0,
             pin_memory=accelerator.device.type == "cuda",
             drop_last=True,
             collate_fn=collate_fn,
@@ -250,11 +271,11 @@ class _Run:
     def train_one_epoch(self, epoch: int) -> None:
         args, accelerator = self.args, self.accelerator
         # a seed for every epoch and process: what came before, evaluation or a restart, makes no difference
-        set_seed(args.seed + epoch * accelerator.num_processes, device_specific=True)
+        set_seed(_derived_seed(args.seed, epoch, accelerator.process_index))
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(epoch)
         if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
-            generator.manual_seed(args.seed + epoch)
+            generator.manual_seed(_derived_seed(args.seed, epoch))
         rate = learning_rate_at(epoch, args.num_train_epochs, args.warmup_epochs or 0, args.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -272,13 +293,20 @@ class _Run:
             losses = self._train_one_step(batch)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss
-            if steps % args.logging_steps == 0 or steps == self.steps_per_epoch:
-                self._check_finite()
+            if steps % args.logging_steps == 0:
+                self._check_loss()
                 self.mean_losses = {name: (total / steps).item() for name, total in sums.items()}
                 bar.set_postfix({name: f"{loss:.3f}" for name, loss in self.mean_losses.items()}, refresh=False)
                 now = {f"train_{name}": loss.item() for name, loss in losses.items()}
                 accelerator.log(now | {"learning_rate": rate, "epoch": epoch}, step=self.step)
-        self._check_finite()
+        if steps == 0:
+            raise ValueError(
+                f"the stream of photos does not fill one batch of {args.per_device_train_batch_size}; use a smaller "
+                "--per_device_train_batch_size"
+            )
+        self._check_loss()
+        self._check_weights()
+        self.mean_losses = {name: (total / steps).item() for name, total in sums.items()}
         self._share_buffers()
 
     def _share_buffers(self) -> None:
@@ -302,21 +330,28 @@ class _Run:
         self.first_bad_step = torch.where(is_first_bad, self.step, self.first_bad_step)
         return {"loss": loss} | {name: term.detach() for name, term in output.loss_terms.items()}
 
-    def _check_finite(self) -> None:
-        step = int(self.first_bad_step)
-        if step >= 0:
-            checkpoint = newest_checkpoint(self.args.output_dir)
-            raise FloatingPointError(
-                f"the loss is not finite since step {step}; try a lower --learning_rate, --max_grad_norm 1, or "
-                "--mixed_precision bf16 in place of fp16. Last good checkpoint: "
-                f"{checkpoint or 'none, since --save_epochs was not given'}"
-            )
+    def _check_loss(self) -> None:
+        if (step := int(self.first_bad_step)) >= 0:
+            self._give_up(f"the loss is not finite since step {step}")
+
+    def _check_weights(self) -> None:
+        """Before they replace a good checkpoint: a last gradient can spoil them behind a finite loss."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.unwrapped.trainable_parameters()):
+            self._give_up(f"weights are not finite after step {self.step}")
+
+    def _give_up(self, what: str) -> NoReturn:
+        checkpoint = newest_checkpoint(self.args.output_dir)
+        raise FloatingPointError(
+            f"{what}; try a lower --learning_rate, --max_grad_norm 1, or --mixed_precision bf16 in place of fp16. "
+            f"Last good checkpoint: {checkpoint or 'none, since --save_epochs was not given'}"
+        )
 
     def save_checkpoint(self, epochs_done: int) -> None:
         """Write beside, then rename: a run that is killed leaves the last checkpoint whole."""
         final = Path(self.args.output_dir) / f"{CHECKPOINT_PREFIX}{epochs_done}"
         partial = final.with_name(f"partial-{final.name}")
         self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()  # each process writes a part of it
         if self.accelerator.is_main_process:
             write_json(partial / "progress.json", {"epochs_done": epochs_done, "step": self.step})
             older = _checkpoints(self.args.output_dir)
@@ -374,8 +409,8 @@ class _Evaluation:
         return {f"eval_{name}": value for name, value in metrics.items()}
 
 
-def prepare_output_dir(args: ConceptHashTrainingArguments) -> None:
-    """Make the output folder, or refuse one that holds something.
+def check_output_dir(args: ConceptHashTrainingArguments) -> None:
+    """Refuse an output folder that holds something.
 
     Raises:
         ValueError: if it is not empty and neither overwriting nor resuming was asked for.
@@ -389,7 +424,6 @@ def prepare_output_dir(args: ConceptHashTrainingArguments) -> None:
             f"output_dir {folder} is not empty: give another --output_dir, go on with --resume_from_checkpoint "
             f"{folder}, or write over it with --overwrite_output_dir"
         )
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def newest_checkpoint(output_dir: str | Path) -> Path | None:
@@ -410,6 +444,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "num_processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
     }
 
 
@@ -419,17 +454,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:
-    accelerator = Accelerator(
+    if args.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("mixed precision fp16 needs a GPU; use --mixed_precision bf16")
+    return Accelerator(
         mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         log_with=args.report_to,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=f"{args.output_dir}/logs"),
         # the order of an epoch depends on seed and epoch alone
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
+        dataloader_config=DataLoaderConfiguration(
+            use_seedable_sampler=True, data_seed=_derived_seed(args.seed), non_blocking=True
+        ),
     )
-    if args.report_to:
-        accelerator.init_trackers("concepthash", config={k: v for k, v in asdict(args).items() if v is not None})
-    return accelerator
 
 
 def _make_optimizer(model: ConceptHashModel, args: ConceptHashTrainingArguments) -> torch.optim.Optimizer:
@@ -440,7 +476,20 @@ def _make_optimizer(model: ConceptHashModel, args: ConceptHashTrainingArguments)
 
 
 def _checkpoints(output_dir: str | Path) -> list[Path]:
-    return [folder for folder in Path(output_dir).glob(f"{CHECKPOINT_PREFIX}*") if folder.is_dir()]
+    """Ours, by name and content: folders of other people with such names are left alone."""
+    folders = Path(output_dir).glob(f"{CHECKPOINT_PREFIX}*/progress.json")
+    return [file.parent for file in folders if file.parent.name.removeprefix(CHECKPOINT_PREFIX).isdecimal()]
+
+
+def _derived_seed(*numbers: int) -> int:
+    """A seed of its own for every combination: neighbouring seeds and epochs have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _on_record(args: ConceptHashTrainingArguments) -> dict[str, Any]:
+    """The arguments that say how a model was trained, not where on which machine."""
+    left_out = ("output_dir", "resume_from_checkpoint", "overwrite_output_dir")
+    return {name: value for name, value in asdict(args).items() if name not in left_out}
 
 
 def _epochs_done(checkpoint: Path) -> int:

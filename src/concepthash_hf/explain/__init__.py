@@ -2,5 +2,4 @@
 
 from .overlay import CONCEPT_COLOURS, concept_sheet, overlay_attention
 
-
 __all__ = ["CONCEPT_COLOURS", "concept_sheet", "overlay_attention"]

@@ -8,18 +8,25 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from transformers import BaseImageProcessor
 
-from ..modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
-
+from ..modeling_concepthash import ConceptHashModel, ConceptHashVisionModel, evaluating
 
 # Okabe and Ito's palette, told apart under every common colour blindness; concepts beyond it start over
-CONCEPT_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (0, 114, 178), (213, 94, 0))
+CONCEPT_COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+)
 
 _GAP, _MARGIN = 6, 12
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
 
 
 def overlay_attention(image: Image.Image, attention: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
-    """Show where a concept looks: the photo where it does, dimmed to grey elsewhere, with a tint of the concept's colour.
+    """Show where a concept looks: the photo there, with a tint of the concept's colour, and dimmed to grey elsewhere.
 
     Args:
         image: RGB, the pixels that the model saw.
@@ -29,8 +36,8 @@ def overlay_attention(image: Image.Image, attention: np.ndarray, colour: tuple[i
     Returns:
         RGB of the size of `image`.
     """
-    weights = Image.fromarray((255 * attention / max(float(attention.max()), 1e-12)).astype(np.uint8))
-    weights = np.asarray(weights.resize(image.size, Image.Resampling.BICUBIC), dtype=np.float32)[..., None] / 255
+    grid = Image.fromarray((255 * attention / max(float(attention.max()), 1e-12)).astype(np.uint8))
+    weights = np.asarray(grid.resize(image.size, Image.Resampling.BICUBIC), dtype=np.float32)[..., None] / 255
     pixels = np.asarray(image, dtype=np.float32)
     grey = pixels.mean(-1, keepdims=True) * 0.45 + 40
     lit = 0.78 * pixels + 0.22 * np.asarray(colour, dtype=np.float32)
@@ -48,7 +55,7 @@ def concept_sheet(
     """A sheet with a row for each photo: the photo, then where each concept looks.
 
     Args:
-        model: in any mode; its concept attentions are computed under any attention implementation.
+        model: in any mode, which it keeps; any attention implementation.
         pixel_values: float `(B, 3, H, W)`, normalised by `image_processor`.
         image_processor: the model's; says how to undo the normalisation.
         captions: a line above each row.
@@ -63,7 +70,9 @@ def concept_sheet(
     if captions is not None and len(captions) != len(pixel_values):
         raise ValueError(f"{len(captions)} captions for {len(pixel_values)} photos")
     device = next(model.parameters()).device
-    attentions = model(pixel_values.to(device), output_attentions=True).concept_attentions.float().cpu().numpy()
+    with evaluating(model):
+        output = model(pixel_values.to(device), output_attentions=True)
+    attentions = output.concept_attentions.float().cpu().numpy()
     num_photos, num_concepts, num_patches = attentions.shape
     side = round(num_patches**0.5)
     photos = _to_images(pixel_values, image_processor)
