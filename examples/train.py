@@ -246,7 +246,7 @@ def write_outputs(
     processor.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / "all_results.json", results)
-    shown = some_photos(query_photos, 6)
+    shown = some_photos(query_photos, 4)
     captions = [", ".join(class_names_of(photo["labels"], splits.query_class_names)) for photo in shown]
     pixel_values = torch.stack([photo["pixel_values"] for photo in shown])
     concept_sheet(model, pixel_values, processor, captions).save(folder / "concepts.png")
@@ -259,13 +259,17 @@ def class_names_of(labels: int | torch.Tensor, names: Sequence[str]) -> list[str
 
 
 def some_photos(dataset: Dataset, number: int) -> list[dict[str, Any]]:
-    """A few readable photos, from all over a dataset or the beginning of a stream."""
+    """A few readable photos: of classes from all over the list, or the beginning of a stream."""
     if not hasattr(dataset, "__len__"):
         return list(itertools.islice(dataset, number))
+    first_of_class: dict[Any, int] = {}
+    for row, label in enumerate(dataset.labels):
+        first_of_class.setdefault(label if isinstance(label, int) else tuple(label), row)
+    rows = [first_of_class[label] for label in sorted(first_of_class)]
     photos = []
-    for i in range(number):
+    for row in rows[:: max(1, len(rows) // number)][:number]:
         try:
-            photos.append(dataset[i * (len(dataset) - 1) // (number - 1)])
+            photos.append(dataset[row])
         except BadImageError:
             continue
     return photos

@@ -30,17 +30,18 @@ def overlay_attention(image: Image.Image, attention: np.ndarray, colour: tuple[i
 
     Args:
         image: RGB, the pixels that the model saw.
-        attention: `(h, w)`, not negative, one value a patch; scaled to its own largest.
+        attention: `(h, w)`, not negative, one value a patch; shown by the square root of its share of the largest.
         colour: RGB, 0 to 255.
 
     Returns:
         RGB of the size of `image`.
     """
-    grid = Image.fromarray((255 * attention / max(float(attention.max()), 1e-12)).astype(np.uint8))
+    relative = np.sqrt(attention / max(float(attention.max()), 1e-12))  # its amplitude: a few patches hold most of it
+    grid = Image.fromarray((255 * relative).astype(np.uint8))
     weights = np.asarray(grid.resize(image.size, Image.Resampling.BICUBIC), dtype=np.float32)[..., None] / 255
     pixels = np.asarray(image, dtype=np.float32)
-    grey = pixels.mean(-1, keepdims=True) * 0.45 + 40
-    lit = 0.78 * pixels + 0.22 * np.asarray(colour, dtype=np.float32)
+    grey = pixels.mean(-1, keepdims=True) * 0.5 + 60
+    lit = 0.7 * pixels + 0.3 * np.asarray(colour, dtype=np.float32)
     return Image.fromarray((weights * lit + (1 - weights) * grey).clip(0, 255).astype(np.uint8))
 
 
