@@ -1,0 +1,31 @@
+"""Photos: where they come from, which are trained on, asked with and searched, and how they become pixel values."""
+
+from .bad_images import BadImage, find_bad_images
+from .benchmarks import BENCHMARKS, Benchmark, benchmark_table
+from .decode import BadImageError, decode_image
+from .folders import list_photos
+from .load import known_names, load_photos
+from .photo_dataset import PhotoDataset, StreamingPhotoDataset
+from .sampler import class_balanced_sampler
+from .splits import PhotoSplits
+from .transforms import EvalTransform, eval_transform, train_transform
+
+__all__ = [
+    "BENCHMARKS",
+    "BadImage",
+    "BadImageError",
+    "Benchmark",
+    "EvalTransform",
+    "PhotoDataset",
+    "PhotoSplits",
+    "StreamingPhotoDataset",
+    "benchmark_table",
+    "class_balanced_sampler",
+    "decode_image",
+    "eval_transform",
+    "find_bad_images",
+    "known_names",
+    "list_photos",
+    "load_photos",
+    "train_transform",
+]

@@ -1,0 +1,113 @@
+"""From tables as they come to `PhotoSplits`: find the columns, number the classes, hold out what is missing, check."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+
+from .columns import find_image_column, find_label_column, require_columns, with_features
+from .labels import Photos, class_names_of, encode_labels, label_sets, stratified_split
+from .splits import PhotoSplits
+
+logger = logging.getLogger(__name__)
+
+
+def assemble(
+    photos: Mapping[str, Photos],
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    class_names: Sequence[str] | None = None,
+    query_fraction: float = 0.2,
+    seed: int = 0,
+    **facts: Any,
+) -> PhotoSplits:
+    """Make `PhotoSplits` of tables that have an image and a label column each.
+
+    A column "parts" of points by name is taken as part annotations.
+
+    Args:
+        photos: tables by split, "train" at least. Without "query", "validation" takes its place, and without that a
+            stratified part of "train" does.
+        image_column: name of the image column; found by feature type if None.
+        label_column: name of the label column; found by feature type if None.
+        class_names: names by label; for label columns that do not bring their own.
+        query_fraction: part of each class to hold out as queries where the source has none.
+        seed: which photos are held out.
+        **facts: further fields of `PhotoSplits`.
+
+    Raises:
+        ValueError: if a column is not found or ambiguous, there are fewer than two classes, or queries have classes
+            that cannot be found in the database.
+    """
+    splits = {key: with_features(table) for key, table in photos.items()}
+    features = splits["train"].features
+    image_column = image_column or find_image_column(features)
+    label_column = label_column or find_label_column(features, image_column)
+    for table in splits.values():
+        require_columns(table.features, image_column=image_column, label_column=label_column)
+    splits = {key: _undecoded(table, image_column) for key, table in splits.items()}
+    splits = encode_labels(splits, label_column, class_names)
+    if "query" not in splits:
+        splits = _hold_out_queries(splits, label_column, query_fraction, seed)
+    check_classes(splits, label_column, facts.get("name", "photos"))
+    if isinstance(parts := features.get("parts"), dict):
+        facts = {"parts_column": "parts", "part_names": tuple(parts), **facts}
+    return PhotoSplits(**splits, image_column=image_column, label_column=label_column, **facts)
+
+
+def check_classes(splits: Mapping[str, Photos], label_column: str, name: str) -> None:
+    """Look for what would make training or retrieval meaningless; streams cannot be looked through.
+
+    Raises:
+        ValueError: for fewer than two classes to train on, or queries of a class that the database lacks.
+    """
+    present: dict[str, set[str]] = {}
+    for key, table in splits.items():
+        if isinstance(table, datasets.Dataset):
+            names = class_names_of(table.features[label_column])
+            present[key] = {names[label] for label in _labels_in(table, label_column, key, name)}
+    if "train" in present and len(present["train"]) < 2:
+        what = f"only the class {min(present['train'])!r}" if present["train"] else "no photos"
+        raise ValueError(f"{name} has {what} to train on; hashing needs photos of two classes or more")
+    for key, searched in (("query", "database" if "database" in splits else "train"), ("validation", "train")):
+        if key not in present or searched not in present:
+            continue
+        if lacking := sorted(present[key] - present[searched]):
+            shown = ", ".join(lacking[:5]) + (" ..." if len(lacking) > 5 else "")
+            raise ValueError(
+                f"{name}: {len(lacking)} classes of the {key} photos have no photo in {searched}, so nothing relevant "
+                f"could be found: {shown}. Check the spelling of folders or labels; to retrieve classes that are not "
+                "trained on, give a database split that has them"
+            )
+
+
+def _labels_in(photos: datasets.Dataset, label_column: str, split: str, name: str) -> set[int]:
+    labels: set[int] = set().union(*label_sets(photos, label_column))
+    if min(labels, default=0) < 0:
+        raise ValueError(f"{name}: the {split} photos are not labelled (label -1), so retrieval cannot be measured")
+    return labels
+
+
+def _undecoded(photos: Photos, image_column: str) -> Photos:
+    feature = photos.features[image_column]
+    if isinstance(feature, datasets.Image) and not feature.decode:
+        return photos
+    return photos.cast_column(image_column, datasets.Image(decode=False))
+
+
+def _hold_out_queries(
+    splits: Mapping[str, Photos], label_column: str, fraction: float, seed: int
+) -> dict[str, Photos]:
+    splits = dict(splits)
+    if "validation" in splits:
+        logger.info("there is no test split: the validation split gives the queries")
+        splits["query"] = splits.pop("validation")
+        return splits
+    train = splits["train"]
+    if isinstance(train, datasets.IterableDataset):
+        raise ValueError("a stream needs a split of its own for the queries: give query_split=...")
+    kept, held_out = stratified_split(label_sets(train, label_column), fraction, seed)
+    logger.info("there is no test split: %d of %d photos are held out as queries", len(held_out), len(train))
+    return {**splits, "train": train.select(kept), "query": train.select(held_out)}

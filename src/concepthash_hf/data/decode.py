@@ -1,0 +1,150 @@
+"""One way to read a picture: upright, 8-bit RGB, or an error that says which file and why."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_ASPECT_RATIO = 100
+"""Longer side : shorter side. Beyond it, resizing the shorter side would blow a sliver up to gigabytes."""
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_BACKGROUND = (255, 255, 255, 255)
+
+
+class BadImageError(ValueError):
+    """A picture that cannot be read.
+
+    A DataLoader raises a worker's error anew from its text: the message then still says all, the attributes nothing.
+
+    Attributes:
+        path: the file, or a description where the picture has none.
+        reason: what is wrong with it.
+        row: its row in the dataset, None if unknown.
+    """
+
+    def __init__(self, message: str, path: str = "", reason: str = "", row: int | None = None) -> None:
+        super().__init__(message)
+        self.path, self.reason, self.row = path, reason, row
+
+    @classmethod
+    def of(cls, path: str, reason: str, row: int | None = None) -> "BadImageError":
+        """The error for a file, its message written from what is known."""
+        where = path if row is None else f"{path} (row {row})"
+        return cls(f"unreadable picture {where}: {reason}", path, reason, row)
+
+    def __reduce__(self):
+        return type(self), (str(self), self.path, self.reason, self.row)
+
+
+def decode_image(image: Any, row: int | None = None) -> Image.Image:
+    """Read one picture as upright 8-bit RGB.
+
+    What is done with the unusual ones:
+
+    - EXIF-rotated: turned upright, as `PIL.ImageOps.exif_transpose` does;
+    - CMYK, YCbCr, LAB, grey, palette: `PIL.Image.convert("RGB")`;
+    - alpha (also palettes with a transparent colour): composited over white;
+    - 16 bits a channel: the high byte;
+    - animated: the first frame;
+    - 1 pixel wide: accepted up to an aspect ratio of 100.
+
+    Args:
+        image: what a `datasets.Image(decode=False)` column gives (a mapping with `bytes` or `path`), a path or URL,
+            the bytes of a file, or a `PIL.Image.Image`.
+        row: the picture's row, for the error message.
+
+    Returns:
+        A loaded RGB picture.
+
+    Raises:
+        BadImageError: for a missing, empty or truncated file, one that is not a picture, more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS` (decompression bomb), 32 bits a channel (no agreed white), an aspect ratio
+            over 100.
+
+    Example:
+        >>> from PIL import Image
+        >>> decode_image(Image.new("L", (4, 2), 128)).getpixel((0, 0))
+        (128, 128, 128)
+    """
+    path, source = _locate(image)
+    try:
+        if isinstance(source, Image.Image):
+            return _to_rgb(source)
+        if isinstance(source, bytes):
+            _require(len(source) > 0, "the file is empty (0 bytes)")
+            source = io.BytesIO(source)
+        elif "://" in source:
+            with fsspec.open(source, "rb") as remote:
+                source = io.BytesIO(remote.read())
+        with Image.open(source) as picture:
+            return _to_rgb(picture)
+    except FileNotFoundError:
+        reason = "no such file"
+    except Image.UnidentifiedImageError:
+        empty = isinstance(source, str) and Path(source).stat().st_size == 0
+        reason = "the file is empty (0 bytes)" if empty else "not a picture that PIL can read"
+    except Exception as error:  # PIL's parsers raise whatever they trip over: OSError, SyntaxError, struct.error ...
+        reason = str(error) or type(error).__name__
+    raise BadImageError.of(path, reason, row)
+
+
+def image_path(image: Any) -> str:
+    """The file behind a picture, or a description of a picture that has none."""
+    return _locate(image)[0]
+
+
+def _locate(image: Any) -> tuple[str, Any]:
+    """A name to show and what to read."""
+    if isinstance(image, Mapping):
+        path, data = image.get("path"), image.get("bytes")
+        if data is not None:
+            return path or f"({len(data)} bytes in the dataset)", data
+        return path or "(no picture)", path or b""
+    if isinstance(image, bytes):
+        return f"({len(image)} bytes)", image
+    if isinstance(image, Image.Image):
+        return getattr(image, "filename", "") or "(picture in memory)", image
+    if isinstance(image, (str, Path)):
+        return str(image), str(image)
+    raise TypeError(
+        f"expected a path, bytes, a PIL picture or an undecoded `datasets` image, got {type(image).__name__}"
+    )
+
+
+def _require(condition: bool, reason: str) -> None:
+    if not condition:
+        raise OSError(reason)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    width, height = picture.size
+    limit = Image.MAX_IMAGE_PIXELS
+    _require(
+        limit is None or width * height <= limit,
+        f"{width} x {height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS = {limit} (decompression bomb?); raise "
+        "that limit if you trust the file",
+    )
+    _require(
+        max(width, height) <= MAX_ASPECT_RATIO * min(width, height),
+        f"{width} x {height} pixels: more elongated than {MAX_ASPECT_RATIO} : 1",
+    )
+    picture.load()
+    wide_grey = picture.mode in _SIXTEEN_BIT or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
+    if picture.format != "JPEG" or not picture.info.keys().isdisjoint(("exif", "xmp")):  # looking for it is slow
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if wide_grey:
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    _require(
+        picture.mode not in ("I", "F"), f"32 bits a channel (mode {picture.mode}): which value is white is not known"
+    )
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, _BACKGROUND), picture)
+    return picture.convert("RGB")

@@ -1,0 +1,153 @@
+"""The one door: names, Hub datasets, what is unknown."""
+
+import datasets
+import pytest
+
+from concepthash_hf.data import BENCHMARKS, benchmark_table, eval_transform, known_names, load_photos
+
+from .conftest import picture
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def hub_copy(root, splits, features, **columns):
+    """Parquet files as a dataset lies on the Hub: what `load_dataset` reads there and here is the same."""
+    for seed, (split, rows) in enumerate(splits.items()):
+        table = {"image": [picture(10 * seed + row) for row in range(rows)]}
+        table |= {name: [values[row % len(values)] for row in range(rows)] for name, values in columns.items()}
+        (root / "data").mkdir(parents=True, exist_ok=True)
+        file = root / "data" / f"{split}-00000-of-00001.parquet"
+        datasets.Dataset.from_dict(table, features=datasets.Features(image=datasets.Image(), **features)).to_parquet(
+            file
+        )
+    return root
+
+
+BIRDS = datasets.ClassLabel(names=["wren", "robin"])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub_dataset(tmp_path, image_processor, streaming):
+    root = hub_copy(
+        tmp_path / "birds",
+        {"train": 6, "validation": 3, "test": 4},
+        {"bird": BIRDS, "bbox": datasets.Value("string")},
+        bird=[0, 1],
+        bbox=["x"],
+    )
+    splits = load_photos(root, streaming=streaming)
+    assert splits.class_names == ("wren", "robin") and splits.label_column == "bird" and splits.streaming == streaming
+    if not streaming:
+        assert splits.counts == {"classes": 2, "train": 6, "query": 4, "database": 6, "validation": 3}
+    items = list(splits.torch_dataset("query", eval_transform(image_processor)))
+    assert [item["labels"] for item in items] == [0, 1, 0, 1] and items[0]["pixel_values"].shape == (3, 56, 56)
+
+
+def test_hub_dataset_with_other_split_names(tmp_path):
+    root = hub_copy(tmp_path / "birds", {"night": 6, "day": 4}, {"label": BIRDS}, label=[0, 1])
+    with pytest.raises(ValueError, match=r"has the splits \['day', 'night'\].*train_split="):
+        load_photos(root)
+    splits = load_photos(root, train_split="night", query_split="day", database_split="night+day")
+    assert splits.counts == {"classes": 2, "train": 6, "query": 4, "database": 10}
+
+
+def test_one_split_alone_is_divided(tmp_path):
+    root = hub_copy(tmp_path / "birds", {"night": 10}, {"label": BIRDS}, label=[0, 1])
+    assert load_photos(root).counts == {"classes": 2, "train": 8, "query": 2, "database": 8}
+
+
+def test_several_class_columns_need_a_choice(tmp_path):
+    family = datasets.ClassLabel(names=["a", "b", "c"])
+    root = hub_copy(
+        tmp_path / "planes",
+        {"train": 6, "test": 3},
+        {"variant": BIRDS, "family": family},
+        variant=[0, 1],
+        family=[0, 1, 2],
+    )
+    with pytest.raises(ValueError, match=r"several columns could hold classes: \['variant', 'family'\]"):
+        load_photos(root)
+    assert load_photos(root, label_column="family").class_names == ("a", "b", "c")
+
+
+def test_hidden_test_labels_are_an_error(tmp_path):
+    root = hub_copy(tmp_path / "birds", {"train": 4}, {"label": BIRDS}, label=[0, 1])
+    hub_copy(tmp_path / "birds", {"test": 2}, {"label": BIRDS}, label=[-1])
+    with pytest.raises(ValueError, match="query photos are not labelled"):
+        load_photos(root)
+
+
+def test_saved_dataset_dict(tmp_path, class_folders):
+    splits = load_photos(class_folders)
+    datasets.DatasetDict(train=splits.train, test=splits.query).save_to_disk(tmp_path / "saved")
+    assert load_photos(tmp_path / "saved").counts == splits.counts
+
+
+def test_classes_named_differently_by_split_are_numbered_together(tmp_path):
+    saved = {}
+    for split, names in (("train", ["wren", "robin", "tit"]), ("test", ["robin", "tit", "wren"])):
+        features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
+        saved[split] = datasets.Dataset.from_dict(
+            {"image": [picture(i) for i in range(3)], "label": [0, 1, 2]}, features
+        )
+    datasets.DatasetDict(saved).save_to_disk(tmp_path / "saved")
+    splits = load_photos(tmp_path / "saved")
+    assert splits.class_names == ("wren", "robin", "tit") and splits.query["label"][:] == [1, 2, 0]
+
+
+def test_benchmark_from_a_copy(tmp_path, monkeypatch):
+    """A benchmark's own columns and splits, here from a local copy in place of the Hub id."""
+    features = {"variant": datasets.ClassLabel(names=["707-320", "An-12"]), "family": BIRDS}
+    root = hub_copy(
+        tmp_path / "planes", {"train": 4, "validation": 2, "test": 3}, features, variant=[0, 1], family=[0]
+    )
+    counts = {"num_classes": 2, "num_train": 6, "num_query": 3}
+    entry = BENCHMARKS["aircraft"]
+    small = entry.__class__(**{**vars(entry), **counts, "hub_id": str(root), "revision": None})
+    monkeypatch.setitem(BENCHMARKS, "aircraft", small)
+    splits = load_photos("aircraft")
+    assert splits.counts == {"classes": 2, "train": 6, "query": 3, "database": 6}
+    assert splits.label_column == "variant" and splits.name == "aircraft" and "1306.5151" in splits.citation
+    assert load_photos("aircraft", template="a drawing of a {}").template == "a drawing of a {}"
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'cub' is neither.*toy_birds, cub200, nabirds.*owner/name"):
+        load_photos("cub")
+    with pytest.raises(ValueError, match="neither"):
+        load_photos("./not/there")
+
+
+def test_hub_id_that_cannot_be_had():
+    with pytest.raises(ValueError, match="cannot load 'nobody/nothing' from the Hugging Face Hub.*toy_birds"):
+        load_photos("nobody/nothing")
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_benchmark_without_its_source_says_where_to_get_it(name):
+    entry = BENCHMARKS[name]
+    with pytest.raises(ValueError) as caught:
+        load_photos(name)
+    message = str(caught.value)
+    assert entry.homepage in message and entry.data_dir in message and "data_dir" in message
+    assert (entry.hub_id or "no copy") in message
+
+
+def test_table_of_benchmarks_has_every_row():
+    table = benchmark_table().splitlines()
+    assert len(table) == len(BENCHMARKS) + 2 and known_names() == ["toy_birds", *BENCHMARKS]
+    assert any("5,994 / 5,794" in line and "bentrevett" in line for line in table)
+    assert all(line.count("|") == table[0].count("|") for line in table)
+
+
+def test_registry_agrees_with_method_section_5():
+    assert {
+        name: (entry.num_classes, entry.num_train, entry.num_query) for name, entry in BENCHMARKS.items()
+    }.items() >= {
+        "cub200": (200, 5_994, 5_794),
+        "nabirds": (555, 23_929, 24_633),
+        "aircraft": (100, 6_667, 3_333),
+        "cars196": (196, 8_144, 8_041),
+        "food101": (101, 75_750, 25_250),
+    }.items()
+    assert [name for name, entry in BENCHMARKS.items() if entry.revision] == ["aircraft"]
