@@ -9,6 +9,7 @@ options; a JSON or YAML file of them may stand in front, and options on the comm
 
 import itertools
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ from concepthash_hf.data import (
     train_transform,
 )
 from concepthash_hf.explain import concept_sheet
+from concepthash_hf.hashing import on_cpu
 from concepthash_hf.hub import ensure_repo, push_folder, write_model_card
 from concepthash_hf.language import embed_class_names
 from concepthash_hf.toy_clip import save_toy_clip
@@ -111,7 +113,7 @@ class ModelArguments:
 def main() -> None:
     """Parse, load, train, write."""
     photo_args, model_args, args = parse_arguments()
-    state = PartialState()
+    state = PartialState(cpu=on_cpu())
     if state.device.type == "cpu" and state.num_processes == 1:
         torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
     if args.output_dir is not None:
@@ -160,11 +162,11 @@ def parse_arguments() -> tuple[PhotoArguments, ModelArguments, ConceptHashTraini
     words = sys.argv[1:]
     from_file: dict[str, Any] = {}
     if words and words[0].endswith((".json", ".yaml", ".yml")):
-        from_file = yaml.safe_load(Path(words.pop(0)).read_text()) or {}  # JSON is YAML too
+        # JSON is YAML too. All as text, so that argparse reads values as it does on the command line
+        from_file = yaml.load(Path(words.pop(0)).read_text(), Loader=yaml.BaseLoader) or {}
         if unknown := from_file.keys() - vars(parser.parse_args([])).keys():
             raise ValueError(f"unknown options in the file of arguments: {sorted(unknown)}")
-        # as text, so that argparse reads values as it does on the command line (YAML takes 1e-3 for a text)
-        from_file = {name: value if value is None else str(value) for name, value in from_file.items()}
+        from_file = {name: value for name, value in from_file.items() if value not in ("", "null")}
         parser.set_defaults(**from_file)
     first_look = parser.parse_args(words)
     if first_look.dataset == TOY_BIRDS and first_look.model_name_or_path is None:
@@ -198,11 +200,18 @@ def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashMo
         raise ValueError(
             "give --model_name_or_path: a CLIP such as openai/clip-vit-base-patch32, or a saved ConceptHash model"
         )
-    with tempfile.TemporaryDirectory() as folder:
+    # transformers saves on the first process only, so all read what that one has written
+    state = PartialState()
+    (folder,) = broadcast_object_list([tempfile.mkdtemp() if state.is_main_process else None])
+    if state.is_main_process:
         save_toy_clip(folder, splits.class_names)
-        model = ConceptHashModel.from_clip(folder, **new)
-        model.config.base_model_name_or_path = None
-        return model, AutoTokenizer.from_pretrained(folder)
+    state.wait_for_everyone()
+    model, tokenizer = ConceptHashModel.from_clip(folder, **new), AutoTokenizer.from_pretrained(folder)
+    model.config.base_model_name_or_path = None
+    state.wait_for_everyone()
+    if state.is_main_process:
+        shutil.rmtree(folder)
+    return model, tokenizer
 
 
 def _load_config(path: str) -> Any:
@@ -280,3 +289,5 @@ if __name__ == "__main__":
         main()
     except (ValueError, FloatingPointError, StrictDataclassError) as error:
         sys.exit(f"error: {error}")
+    finally:
+        PartialState(cpu=on_cpu()).destroy_process_group()

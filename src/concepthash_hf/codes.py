@@ -14,7 +14,7 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
 def binarize(code_logits: Array) -> Array:
-    """Turn code logits into bits: a bit is set where its logit is positive (paper section 3.2).
+    """Turn code logits into bits: a bit is set where its logit is positive (paper section 3).
 
     Args:
         code_logits: `(..., K)`, floating point.

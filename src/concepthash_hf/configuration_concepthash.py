@@ -78,7 +78,7 @@ class ConceptHashConfig(PreTrainedConfig):
         quantization_weight: weight of the quantization loss.
         concept_weight: weight of the concept loss.
         diversity_weight: weight of the concept spatial diversity loss; at 0 no attention maps are computed.
-        margin: subtracted from the cosine of the true class (paper eq. 6).
+        margin: subtracted from the cosine of the true class (g in the paper).
         scale: inverse temperature of the cosine cross-entropies.
         base_model_name_or_path: the CLIP this model was built from.
         num_labels: C, the number of classes; or give `id2label`.

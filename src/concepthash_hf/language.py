@@ -1,4 +1,4 @@
-"""Class names -> class embeddings, through CLIP's text tower (METHOD: paper section 3.2, language guidance)."""
+"""Class names -> class embeddings, through CLIP's text tower (paper section 3, language guidance)."""
 
 import re
 from collections.abc import Sequence

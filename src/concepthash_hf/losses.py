@@ -1,4 +1,4 @@
-"""The four objectives as pure functions of tensors (METHOD: paper section 3.3), and the cosines they read.
+"""The four objectives as pure functions of tensors (paper section 3), and the cosines they read.
 
 Notation: B photos, C classes, K bits, M concepts, N patches. The arithmetic is float32 whatever the inputs are, also
 under autocast: cosines times the scale of 8 lose too much in half precision.

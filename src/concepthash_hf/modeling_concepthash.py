@@ -169,7 +169,7 @@ class ConceptHashEncoder(nn.Module):
 class ConceptPrompt(nn.Module):
     """Learned concept queries, refined by one small transformer block, as tokens of the vision transformer.
 
-    They do not depend on the photo (paper section 3.1). The residual is `LN1(q)` while attention reads `q` itself.
+    They do not depend on the photo (paper section 3). The residual is `LN1(q)` while attention reads `q` itself.
     """
 
     def __init__(self, config: ConceptHashVisionConfig):
@@ -268,7 +268,7 @@ class ConceptHashPreTrainedModel(CLIPPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise what CLIP does not have (METHOD: paper section 4); CLIP's own parts as CLIP does."""
+        """Initialise what CLIP does not have; CLIP's own parts as CLIP does."""
         if isinstance(module, ConceptHashAdapter):
             # torch's default for a Linear weight is this kaiming_uniform with a = sqrt(5)
             module.down_proj.reset_parameters()
@@ -574,7 +574,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def class_centres(self, class_embeddings: Tensor | None = None) -> Tensor:
-        """Project class embeddings into code space (paper eq. 4).
+        """Project class embeddings into code space (paper section 3).
 
         Args:
             class_embeddings: `(C, t)`; default those of the model.

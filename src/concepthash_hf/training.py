@@ -1,14 +1,12 @@
-"""The training loop: an Accelerate loop over any torch Dataset (METHOD: paper section 4).
+"""The training loop: an Accelerate loop over any torch Dataset (paper section 4, the published recipe).
 
 Knows models, losses and metrics, but neither where photos come from nor how they are decoded: a dataset yields
 `{"pixel_values": float (3, H, W), "labels": int or multi-hot (C,)}`.
 """
 
 import json
-import logging
 import math
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -20,19 +18,19 @@ import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from tqdm.auto import tqdm
 
 from ._version import __version__
+from .checkpoints import find_checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
+from .hashing import hash_dataset, on_cpu
 from .metrics import retrieval_metrics
 from .modeling_concepthash import ConceptHashModel
 
-logger = logging.getLogger(__name__)
-
-CHECKPOINT_PREFIX = "checkpoint-"
+# what a seed is derived for
+_ORDER, _EPOCH = 1, 2
 
 
 @dataclass
@@ -115,47 +113,6 @@ def learning_rate_at(epoch: int, num_epochs: int, warmup_epochs: int, learning_r
     return learning_rate / 2 * (1 + math.cos(math.pi * progress))
 
 
-def hash_dataset(
-    model: nn.Module,
-    dataset: Dataset,
-    accelerator: Accelerator | None = None,
-    batch_size: int = 64,
-    num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Hash every photo of a dataset once, shared out over the processes.
-
-    Args:
-        model: anything with `get_hash_codes(pixel_values) -> uint8 (B, W)`.
-        dataset: yields `pixel_values` and `labels`.
-        accelerator: of the running processes; default a new one.
-        batch_size: photos at a time and process.
-        num_workers: processes that decode photos.
-        collate_fn: batches items; default torch's.
-
-    Returns:
-        Packed codes uint8 `(n, W)` and labels int64 `(n,)` or multi-hot `(n, C)`, in the order of the dataset, on
-        every process.
-    """
-    accelerator = accelerator or Accelerator()
-    # not accelerator.prepare: that would keep every loader for good
-    loader = prepare_data_loader(
-        DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn),
-        accelerator.device,
-        accelerator.num_processes,
-        accelerator.process_index,
-        put_on_device=True,
-    )
-    codes, labels = [], []
-    for batch in tqdm(loader, desc="hashing", leave=False, disable=not accelerator.is_local_main_process):
-        gathered = accelerator.gather_for_metrics(
-            (model.get_hash_codes(batch["pixel_values"]), batch["labels"])  # type: ignore[operator]
-        )
-        codes.append(gathered[0].cpu())
-        labels.append(gathered[1].cpu())
-    return torch.cat(codes).numpy(), torch.cat(labels).numpy()
-
-
 def train(
     model: ConceptHashModel,
     train_dataset: Dataset,
@@ -192,7 +149,7 @@ def train(
             is asked for without a GPU.
         FloatingPointError: if loss or weights are not finite; says since which step. The last checkpoint stays.
     """
-    checkpoint = _find_checkpoint(args.resume_from_checkpoint)
+    checkpoint = find_checkpoint(args.resume_from_checkpoint)
     check_output_dir(args)
     accelerator = _make_accelerator(args)
     accelerator.wait_for_everyone()  # all have looked before one writes
@@ -219,14 +176,15 @@ def train(
         metrics |= evaluation.run(run.unwrapped, args, accelerator)
         accelerator.log({name: value for name, value in metrics.items() if name.startswith("eval_")}, step=run.step)
 
-    # the caller's model computes in its own precision again
-    accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
+    for name in ("forward", "_original_forward"):  # Accelerate's autocast: the caller gets back the model as it was
+        run.unwrapped.__dict__.pop(name, None)
     results = metrics | {"arguments": _on_record(args), "environment": environment(accelerator)}
     if accelerator.is_main_process:
         run.unwrapped.save_pretrained(args.output_dir)
         write_json(Path(args.output_dir) / "all_results.json", results)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # not end_training: the process group is the caller's
+        tracker.finish()
     return results
 
 
@@ -271,11 +229,11 @@ class _Run:
     def train_one_epoch(self, epoch: int) -> None:
         args, accelerator = self.args, self.accelerator
         # a seed for every epoch and process: what came before, evaluation or a restart, makes no difference
-        set_seed(_derived_seed(args.seed, epoch, accelerator.process_index))
+        set_seed(derived_seed(args.seed, _EPOCH, epoch, accelerator.process_index))
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(epoch)
         if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
-            generator.manual_seed(_derived_seed(args.seed, epoch))
+            generator.manual_seed(derived_seed(args.seed, _ORDER, epoch))
         rate = learning_rate_at(epoch, args.num_train_epochs, args.warmup_epochs or 0, args.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -323,7 +281,7 @@ class _Run:
                 self.accelerator.clip_grad_norm_(self.unwrapped.trainable_parameters(), self.args.max_grad_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
-        self.step += 1
+        self.step += self.accelerator.sync_gradients
         self.photos += len(batch["labels"])
         loss = output.loss.detach()
         is_first_bad = (self.first_bad_step < 0) & ~loss.isfinite()
@@ -347,26 +305,11 @@ class _Run:
         )
 
     def save_checkpoint(self, epochs_done: int) -> None:
-        """Write beside, then rename: a run that is killed leaves the last checkpoint whole."""
-        final = Path(self.args.output_dir) / f"{CHECKPOINT_PREFIX}{epochs_done}"
-        partial = final.with_name(f"partial-{final.name}")
-        self.accelerator.save_state(str(partial))
-        self.accelerator.wait_for_everyone()  # each process writes a part of it
-        if self.accelerator.is_main_process:
-            write_json(partial / "progress.json", {"epochs_done": epochs_done, "step": self.step})
-            older = _checkpoints(self.args.output_dir)
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            for folder in older:
-                if folder != final:
-                    shutil.rmtree(folder)
-        self.accelerator.wait_for_everyone()
+        save_checkpoint(self.accelerator, self.args.output_dir, epochs_done, self.step)
 
-    def load_checkpoint(self, folder: Path) -> int:
-        self.accelerator.load_state(str(folder))
-        progress = json.loads((folder / "progress.json").read_text())
-        self.step = progress["step"]
-        return progress["epochs_done"]
+    def load_checkpoint(self, checkpoint: Path) -> int:
+        epochs_done, self.step = load_checkpoint(self.accelerator, checkpoint)
+        return epochs_done
 
     def summary(self, seconds: float) -> dict[str, Any]:
         """Speed and last losses, over the steps of this process since start or resumption."""
@@ -426,11 +369,6 @@ def check_output_dir(args: ConceptHashTrainingArguments) -> None:
         )
 
 
-def newest_checkpoint(output_dir: str | Path) -> Path | None:
-    """The checkpoint of a run's folder that is furthest, or None."""
-    return max(_checkpoints(output_dir), key=_epochs_done, default=None)
-
-
 def environment(accelerator: Accelerator) -> dict[str, Any]:
     """Versions and hardware, for the record beside every number."""
     device = accelerator.device
@@ -457,13 +395,18 @@ def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:
     if args.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("mixed precision fp16 needs a GPU; use --mixed_precision bf16")
     return Accelerator(
+        cpu=on_cpu(),
         mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         log_with=args.report_to,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=f"{args.output_dir}/logs"),
         # the order of an epoch depends on seed and epoch alone
         dataloader_config=DataLoaderConfiguration(
-            use_seedable_sampler=True, data_seed=_derived_seed(args.seed), non_blocking=True
+            use_seedable_sampler=True,
+            data_seed=derived_seed(args.seed, _ORDER),
+            non_blocking=True,
+            # of a stream, every process reads its own part
+            dispatch_batches=False,
         ),
     )
 
@@ -475,13 +418,7 @@ def _make_optimizer(model: ConceptHashModel, args: ConceptHashTrainingArguments)
     return torch.optim.SGD(parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay)
 
 
-def _checkpoints(output_dir: str | Path) -> list[Path]:
-    """Ours, by name and content: folders of other people with such names are left alone."""
-    folders = Path(output_dir).glob(f"{CHECKPOINT_PREFIX}*/progress.json")
-    return [file.parent for file in folders if file.parent.name.removeprefix(CHECKPOINT_PREFIX).isdecimal()]
-
-
-def _derived_seed(*numbers: int) -> int:
+def derived_seed(*numbers: int) -> int:
     """A seed of its own for every combination: neighbouring seeds and epochs have nothing in common."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
@@ -490,19 +427,3 @@ def _on_record(args: ConceptHashTrainingArguments) -> dict[str, Any]:
     """The arguments that say how a model was trained, not where on which machine."""
     left_out = ("output_dir", "resume_from_checkpoint", "overwrite_output_dir")
     return {name: value for name, value in asdict(args).items() if name not in left_out}
-
-
-def _epochs_done(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix(CHECKPOINT_PREFIX))
-
-
-def _find_checkpoint(resume_from: str | None) -> Path | None:
-    if resume_from is None:
-        return None
-    folder = Path(resume_from)
-    checkpoint = folder if (folder / "progress.json").is_file() else newest_checkpoint(folder)
-    if checkpoint is None:
-        raise ValueError(
-            f"no checkpoint to resume from in {folder}: expected {CHECKPOINT_PREFIX}N folders or one of them"
-        )
-    return checkpoint

@@ -57,7 +57,7 @@ BENCHMARKS = {
         data_dir="CUB_200_2011",
         hub_id="bentrevett/caltech-ucsd-birds-200-2011",
         class_names="001.Black_footed_Albatross: number and underscores go",
-        known_from="project notes (METHOD 5)",
+        known_from="paper and reference code",
         citation="Wah et al.: The Caltech-UCSD Birds-200-2011 Dataset. CNS-TR-2011-001, Caltech 2011",
     ),
     "nabirds": Benchmark(
@@ -67,7 +67,7 @@ BENCHMARKS = {
         num_query=24_633,
         homepage="https://dl.allaboutbirds.org/nabirds",
         data_dir="nabirds",
-        known_from="project notes (METHOD 5); official archive only",
+        known_from="paper and reference code; official archive only",
         citation="Van Horn et al.: Building a bird recognition app and large scale dataset. CVPR 2015",
     ),
     "aircraft": Benchmark(
@@ -82,7 +82,7 @@ BENCHMARKS = {
         train_split="train+validation",
         label_column="variant",
         class_names="737-300: digits are the name",
-        known_from="project notes (METHOD 5); the revision is its parquet version",
+        known_from="paper and reference code; the revision is its parquet version",
         citation="Maji et al.: Fine-Grained Visual Classification of Aircraft. arXiv 1306.5151, 2013",
     ),
     "cars196": Benchmark(
@@ -94,7 +94,7 @@ BENCHMARKS = {
         data_dir="the one with devkit, cars_train, cars_test and cars_test_annos_withlabels.mat",
         hub_id="tanganke/stanford_cars",
         class_names="AM General Hummer SUV 2000: words",
-        known_from="project notes (METHOD 5); columns and splits: the Hub's viewer; the archive's home is gone",
+        known_from="paper and reference code; columns and splits: the Hub's viewer; the archive's home is gone",
         citation="Krause et al.: 3D Object Representations for Fine-Grained Categorization. 3dRR 2013",
     ),
     "food101": Benchmark(
@@ -107,7 +107,7 @@ BENCHMARKS = {
         hub_id="ethz/food101",
         query_split="validation",
         class_names="apple_pie: underscores go",
-        known_from="project notes (METHOD 5) for counts; Hub id and splits: the Hub's viewer",
+        known_from="paper and reference code for counts; Hub id and splits: the Hub's viewer",
         citation="Bossard et al.: Food-101, Mining Discriminative Components with Random Forests. ECCV 2014",
     ),
     "vegfru": Benchmark(
@@ -156,7 +156,7 @@ BENCHMARKS = {
         citation="Van Horn et al.: Benchmarking Representation Learning for Natural World Images. CVPR 2021",
     ),
 }
-"""By short name. Test photos ask, training photos are the database, as in METHOD section 4."""
+"""By short name. Test photos ask, training photos are the database."""
 
 
 def check_counts(splits: PhotoSplits, benchmark: Benchmark) -> None:

@@ -68,7 +68,7 @@ def read_table(
 
 
 def read_index_files(folder: Path) -> tuple[dict[str, datasets.Dataset], list[str] | None]:
-    """Read the reference's index files (METHOD section 5): a line a photo, its path, then a label or one-hot vector.
+    """Read the reference's index files: a line a photo, its path, then a label or one-hot vector.
 
     `train.txt` and `test.txt`, optionally `database.txt`, and `class_names.txt` with a name a line. Paths are relative
     to the folder, or, as the reference has it, to the working directory.

@@ -29,7 +29,7 @@ def image_size(image_processor: BaseImageProcessor) -> int:
 
 
 def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> v2.Compose:
-    """Augmentation for training (METHOD section 4, "Augmentation").
+    """Augmentation for training.
 
     Size, mean and standard deviation are those of the image processor that is saved with the model.
 

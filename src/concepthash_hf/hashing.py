@@ -1,0 +1,58 @@
+"""Hashing a whole collection of photos, on one process or many."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+
+def on_cpu() -> bool:
+    """Whether there is no accelerator: Accelerate wants to be told before it lets CPU processes work together."""
+    return not torch.accelerator.is_available()
+
+
+def hash_dataset(
+    model: nn.Module,
+    dataset: Dataset,
+    accelerator: Accelerator | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hash every photo of a dataset once, shared out over the processes.
+
+    Args:
+        model: anything with `get_hash_codes(pixel_values) -> uint8 (B, W)`.
+        dataset: yields `pixel_values` and `labels`.
+        accelerator: of the running processes; default a new one.
+        batch_size: photos at a time and process.
+        num_workers: processes that decode photos.
+        collate_fn: batches items; default torch's.
+
+    Returns:
+        Packed codes uint8 `(n, W)` and labels int64 `(n,)` or multi-hot `(n, C)`, in the order of the dataset, on
+        every process.
+    """
+    accelerator = accelerator or Accelerator(cpu=on_cpu())
+    # not accelerator.prepare: that would keep every loader for good
+    loader = prepare_data_loader(
+        DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn),
+        accelerator.device,
+        accelerator.num_processes,
+        accelerator.process_index,
+        put_on_device=True,
+    )
+    codes, labels = [], []
+    for batch in tqdm(loader, desc="hashing", leave=False, disable=not accelerator.is_local_main_process):
+        gathered = accelerator.gather_for_metrics(
+            (model.get_hash_codes(batch["pixel_values"]), batch["labels"])  # type: ignore[operator]
+        )
+        codes.append(gathered[0].cpu())
+        labels.append(gathered[1].cpu())
+    return torch.cat(codes).numpy(), torch.cat(labels).numpy()
