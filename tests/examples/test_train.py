@@ -1,0 +1,370 @@
+"""examples/train.py, as its users run it."""
+
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import files_in, forget_accelerate, state_of
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig
+
+import concepthash_hf.data.load
+from concepthash_hf import ConceptHashModel
+from concepthash_hf.data import eval_transform, load_photos
+from concepthash_hf.data.toy_birds import SPECIES, draw_bird, toy_birds
+from concepthash_hf.language import embed_class_names
+from concepthash_hf.metrics import retrieval_metrics
+from concepthash_hf.toy_clip import save_toy_clip
+from concepthash_hf.training import hash_dataset
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "train.py"
+NAMES = [species.name for species in SPECIES]
+WRITTEN = {
+    "README.md",
+    "all_results.json",
+    "concepts.png",
+    "config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+# a few seconds instead of minutes
+SMALL = ["--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--num_bits", "16", "--adapter_dim", "8"]
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    """The drawn birds leave nothing behind in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Run:
+    """Runs the script in this process and an empty folder; gives what it prints."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def script(*words: object) -> str:
+        forget_accelerate()
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        finally:
+            torch.set_num_threads(threads)
+        return capsys.readouterr().out
+
+    return script
+
+
+@pytest.fixture
+def few_toy_birds(monkeypatch) -> None:
+    """Two to train on and one to ask with, of each species."""
+    few = partial(toy_birds, train_per_species=2, test_per_species=1)
+    monkeypatch.setattr(concepthash_hf.data.load, "toy_birds", few)
+
+
+def draw_photos(folder: Path, names: list[str], train: int = 6, test: int = 2, size: int = 32) -> Path:
+    """`train/` and `test/` with a folder for each class."""
+    for split, first, number in (("train", 0, train), ("test", 100, test)):
+        for name in names:
+            (folder / split / name.replace(" ", "_")).mkdir(parents=True)
+            for seed in range(first, first + number):
+                draw_bird(name, seed, size).image.save(folder / split / name.replace(" ", "_") / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    return draw_photos(tmp_path_factory.mktemp("photos") / "birds", NAMES[:3])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clips") / "tiny-clip"
+    save_toy_clip(folder, NAMES, image_size=32)
+    return folder
+
+
+def only_output(folder: Path) -> Path:
+    (output,) = (folder / "outputs").iterdir()
+    return output
+
+
+# --- the toy birds
+
+
+def test_the_default_command(tmp_path):
+    """`accelerate launch examples/train.py`, but for the number of epochs; nobody asks the network for anything."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.setblocking(False)
+        address = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+        environment = {name: value for name, value in os.environ.items() if name not in offline}
+        environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+        launch = [sys.executable, "-m", "accelerate.commands.launch", str(SCRIPT), "--num_train_epochs", "1"]
+        ran = subprocess.run(
+            launch, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500, check=False
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        with pytest.raises(BlockingIOError):
+            hub.accept()
+    output = only_output(tmp_path)
+    assert output.name.startswith("toy_birds-32-")
+    assert {path.name for path in output.iterdir()} == WRITTEN
+    results = json.loads((output / "all_results.json").read_text())
+    assert results["photos"] == {"name": "toy_birds", "classes": 24, "train": 1440, "query": 480, "database": 1440}
+    assert results["eval_map"] > 2 / 24  # one epoch of thirty is already twice what chance gives
+    assert results["arguments"]["optimizer"] == "adamw"
+    assert f"mAP {results['eval_map']:.4f} (480 queries)" in ran.stdout
+    assert str(output.relative_to(tmp_path)) in ran.stdout
+
+
+def test_a_second_run_takes_a_new_folder_and_both_load_again(run, few_toy_birds, tmp_path):
+    for _ in range(2):
+        run("--num_train_epochs", 1)
+    first, second = sorted((tmp_path / "outputs").iterdir())
+    for output in (first, second):
+        assert {path.name for path in output.iterdir()} == WRITTEN
+    # the same seed, the same model; and the folder gives the codes that were measured
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+    model, processor = AutoModel.from_pretrained(first), AutoImageProcessor.from_pretrained(first)
+    assert isinstance(model, ConceptHashModel)
+    assert (model.config.num_bits, model.config.freeze_backbone) == (32, False)
+    assert model.config.base_model_name_or_path is None
+    splits = load_photos("toy_birds")
+    assert [model.config.id2label[label] for label in range(24)] == list(splits.class_names)
+    hashed = [hash_dataset(model, splits.torch_dataset(s, eval_transform(processor))) for s in ("query", "database")]
+    results = json.loads((first / "all_results.json").read_text())
+    assert retrieval_metrics(*hashed[0], *hashed[1])["map"] == results["eval_map"]
+    tokens = AutoTokenizer.from_pretrained(first)("a photo of a red-crowned barred finch", return_tensors="pt")
+    text_codes = model.get_text_hash_codes(input_ids=tokens["input_ids"])
+    assert torch.equal(text_codes, model.get_text_hash_codes(class_embeddings=model.class_embeddings[:1]))
+
+    card = (first / "README.md").read_text()
+    assert f"| map | {results['eval_map']:.4f} |" in card
+    assert str(tmp_path) not in card
+    with Image.open(first / "concepts.png") as sheet:
+        assert sheet.width > 5 * 100  # a photo and four concepts
+        assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 1000
+
+
+# --- photos in folders
+
+
+@pytest.fixture
+def saved(run, photos, clip, tmp_path) -> Path:
+    """A model trained on three classes."""
+    run("--dataset", photos, "--model_name_or_path", clip, *SMALL, "--output_dir", "saved")
+    return tmp_path / "saved"
+
+
+def test_class_folders_and_a_clip(saved, photos, clip):
+    assert {path.name for path in saved.iterdir()} == WRITTEN
+    model = AutoModel.from_pretrained(saved)
+    assert (model.config.num_bits, model.config.num_concepts, model.config.adapter_dim) == (16, 4, 8)
+    assert sorted(model.config.label2id) == sorted(name.replace(" ", "_") for name in NAMES[:3])
+    untouched = ConceptHashModel.from_clip(clip).vision_model.embeddings.patch_embedding.weight
+    assert torch.equal(model.vision_model.embeddings.patch_embedding.weight, untouched)
+    results = json.loads((saved / "all_results.json").read_text())
+    assert results["photos"] == {"name": "birds", "classes": 3, "train": 18, "query": 6, "database": 18}
+    assert results["train_steps"] == 2  # 18 photos, batches of 8
+    assert "Built on tiny-clip, trained on birds" in (saved / "README.md").read_text()
+    for file in ("README.md", "all_results.json"):
+        assert str(photos.parent) not in (saved / file).read_text()
+
+
+def test_fine_tuning_keeps_what_was_learned(saved, run, tmp_path):
+    others = draw_photos(tmp_path / "others", NAMES[10:12])
+    words = ["--num_train_epochs", 1, "--per_device_train_batch_size", 4, "--learning_rate", 0]
+    run("--dataset", others, "--model_name_or_path", saved, *words)
+    output = only_output(tmp_path)
+    assert output.name.startswith("others-16-")  # the bits of the saved model
+    old, new = ConceptHashModel.from_pretrained(saved), ConceptHashModel.from_pretrained(output)
+
+    before, after = state_of(old), state_of(new)
+    assert before.keys() == after.keys()
+    rebuilt = {"class_embeddings", "concept_classifier.centroids"}
+    statistics = {name for name in before if ".batch_norm." in name and name.rsplit(".")[-1] not in ("weight", "bias")}
+    for name in before.keys() - rebuilt - statistics:
+        assert torch.equal(before[name], after[name]), name
+    names = [name.replace(" ", "_") for name in NAMES[10:12]]
+    assert sorted(new.config.id2label.values()) == sorted(names)
+    ordered = [new.config.id2label[label] for label in range(2)]
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    torch.testing.assert_close(new.class_embeddings, embed_class_names(old.text_model, tokenizer, ordered))
+    assert new.concept_classifier.centroids.shape[0] == 2
+    assert not torch.equal(new.concept_classifier.centroids, old.concept_classifier.centroids[:2])
+
+    with pytest.raises(SystemExit, match="error: --num_bits 64: the saved model .* has 16"):
+        run("--dataset", others, "--model_name_or_path", saved, "--num_bits", 64)
+
+
+def test_resuming_goes_on_where_it_was(run, photos, clip, tmp_path):
+    words = ["--dataset", photos, "--model_name_or_path", clip, *SMALL[2:], "--num_train_epochs"]
+    run(*words, 4, "--save_epochs", 2, "--output_dir", "whole", "--warmup_epochs", 1)
+    run(*words, 4, "--output_dir", "whole", "--resume_from_checkpoint", "whole", "--warmup_epochs", 1)
+    results = json.loads((tmp_path / "whole" / "all_results.json").read_text())
+    assert results["train_steps"] == 8
+    assert (tmp_path / "whole" / "checkpoint-4").is_dir()
+
+
+def test_unreadable_photos_can_be_skipped(run, clip, tmp_path):
+    folder = draw_photos(tmp_path / "birds", NAMES[:2], train=9)
+    for split, number in (("train", 3), ("test", 100)):
+        (folder / split / NAMES[0].replace(" ", "_") / f"{number}.png").write_bytes(b"no picture")
+    run("--dataset", folder, "--model_name_or_path", clip, *SMALL, "--on_bad_image", "skip", "--output_dir", "out")
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert (results["eval_num_queries"], results["eval_num_database"]) == (3, 17)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+
+
+def test_skewed_classes_can_be_balanced(run, photos, clip, tmp_path):
+    run("--dataset", photos, "--model_name_or_path", clip, *SMALL, "--class_balanced", "--output_dir", "out")
+    assert json.loads((tmp_path / "out" / "all_results.json").read_text())["train_steps"] == 2
+
+
+# --- a file of arguments
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_file_of_arguments(run, photos, clip, tmp_path, suffix):
+    if suffix == "json":
+        values = {
+            "dataset": str(photos),
+            "model_name_or_path": str(clip),
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 1e-05,  # which YAML takes for a text
+            "freeze_backbone": False,
+            "max_grad_norm": None,
+            "mixed_precision": "no",
+        }
+        text = json.dumps(values)
+    else:
+        text = (
+            f"dataset: {photos}\nmodel_name_or_path: {clip}\nnum_train_epochs: 1\nper_device_train_batch_size: 8\n"
+            "learning_rate: 1e-5\nfreeze_backbone: false\nmax_grad_norm: null\nmixed_precision: no\n"
+        )
+    (tmp_path / f"arguments.{suffix}").write_text(text)
+    run(f"arguments.{suffix}", "--seed", 7, "--num_bits", 16)
+    output = only_output(tmp_path)
+    results = json.loads((output / "all_results.json").read_text())
+    expected = {"learning_rate": 1e-5, "seed": 7, "max_grad_norm": None, "mixed_precision": "no", "optimizer": "sgd"}
+    assert results["arguments"].items() >= expected.items()
+    assert results["train_steps"] == 2
+    model = ConceptHashModel.from_pretrained(output)
+    assert (model.config.freeze_backbone, model.config.num_bits) == (False, 16)
+
+
+def test_a_file_keeps_the_recipe_of_the_toy_birds(run, few_toy_birds, tmp_path):
+    (tmp_path / "few.yaml").write_text("num_train_epochs: 1\nweight_decay: 0.25\n")
+    run("few.yaml")
+    used = json.loads((only_output(tmp_path) / "all_results.json").read_text())["arguments"]
+    assert (used["optimizer"], used["num_train_epochs"], used["weight_decay"]) == ("adamw", 1, 0.25)
+
+
+# --- mistakes
+
+
+def test_a_mistake_ends_in_one_clear_line(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, str(SCRIPT), "--dataset", "no_such_birds"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
+    for known in ("no_such_birds", "toy_birds", "cub200", "nabirds", "aircraft", "cars"):
+        assert known in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def one_class(folder: Path) -> None:
+    draw_photos(folder, NAMES[:1])
+
+
+def unknown_test_class(folder: Path) -> None:
+    draw_photos(folder, NAMES[:2])
+    (folder / "test" / "dodo").mkdir()
+    draw_bird(NAMES[2], 0, 32).image.save(folder / "test" / "dodo" / "1.png")
+
+
+def broken_picture(folder: Path) -> None:
+    draw_photos(folder, NAMES[:2])
+    (folder / "train" / NAMES[1].replace(" ", "_") / "3.png").write_bytes(b"no picture")
+
+
+def few(folder: Path) -> None:
+    draw_photos(folder, NAMES[:2], train=2)
+
+
+def good(folder: Path) -> None:
+    draw_photos(folder, NAMES[:2])
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "message"),
+    [
+        (empty, [], "no pictures in .*birds: expected a folder for each class"),
+        (one_class, [], "birds has only the class 'red-crowned_barred_finch' to train on.*two classes"),
+        (unknown_test_class, [], "1 classes of the query photos have no photo in train.*: dodo"),
+        (broken_picture, [], r"train/red-crowned_spotted_finch/3.png .*not a picture"),
+        (few, [], "4 photos do not fill one batch of 8 on each of 1 process"),
+        (good, ["--num_bits", "30"], "num_bits must be a multiple of num_concepts.*num_bits=30, num_concepts=4"),
+        (good, ["--num_train_epochs", "0"], "num_train_epochs must be at least 1, got 0"),
+        (good, ["--learning_rate", "1e30"], "the loss is not finite since step 2"),
+        (good, ["--resume_from_checkpoint", "nowhere"], "no checkpoint to resume from in nowhere"),
+        (good, ["--output_dir", "birds"], "output_dir birds is not empty.*--resume_from_checkpoint.*--overwrite_output"),
+        (good, ["--model_name_or_path", "nowhere/clip"], "--model_name_or_path nowhere/clip cannot be loaded"),
+        (good, ["--model_name_or_path", "bert"], "bert holds a 'bert' model; a CLIP with both towers"),
+        (good, ["--model_name_or_path", "birds"], "--model_name_or_path birds cannot be loaded"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "_".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes(run, clip, tmp_path, make, words, message):
+    make(tmp_path / "birds")
+    BertConfig().save_pretrained(tmp_path / "bert")
+    before = files_in(tmp_path)
+    with pytest.raises(SystemExit, match=f"(?s)^error: .*{message}"):
+        run("--dataset", "birds", "--model_name_or_path", clip, *SMALL, *words)
+    assert files_in(tmp_path) == before
+
+
+def test_a_clip_is_needed(run, photos):
+    with pytest.raises(SystemExit, match="error: give --model_name_or_path: a CLIP"):
+        run("--dataset", photos)
+
+
+@pytest.mark.parametrize("content", ["num_bit: 32\n", "- 1\n", "{"])
+def test_a_file_of_arguments_that_is_wrong(run, tmp_path, content):
+    (tmp_path / "wrong.yaml").write_text(content)
+    with pytest.raises(SystemExit, match="error: .*(num_bit|wrong.yaml)"):
+        run("wrong.yaml")
+
+
+def test_a_file_of_arguments_that_is_not_there(run):
+    with pytest.raises(SystemExit, match="error: .*missing.json"):
+        run("missing.json")

@@ -1,0 +1,21 @@
+"""The examples in docstrings run and say what they say."""
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = ["codes", "configuration_concepthash", "convert", "language", "losses", "modeling_concepthash"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(f"concepthash_hf.{name}")
+    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert results.failed == 0
+
+
+def test_there_are_examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    count = sum(len(finder.find(importlib.import_module(f"concepthash_hf.{name}"))) for name in MODULES)
+    assert count > 10

@@ -1,0 +1,572 @@
+"""The training loop, on tiny models: against a naive loop, over interruptions, and with mistakes."""
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from common import NUM_CLASSES
+from runs import (
+    AugmentedPhotos,
+    Killed,
+    NumberedPhotos,
+    NumberReader,
+    PhotoStream,
+    State,
+    TinyPhotos,
+    arguments,
+    files_in,
+    forget_accelerate,
+    kill_at,
+    largest_difference,
+    state_of,
+    untrained,
+)
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from torch.utils.data import WeightedRandomSampler, default_collate
+
+import concepthash_hf.training as training
+from concepthash_hf import ConceptHashModel
+from concepthash_hf.metrics import retrieval_metrics
+from concepthash_hf.training import (
+    ConceptHashTrainingArguments,
+    hash_dataset,
+    learning_rate_at,
+    newest_checkpoint,
+    train,
+)
+
+
+@pytest.fixture(autouse=True)
+def _new_process() -> None:
+    forget_accelerate()
+
+
+def logged(folder: Path) -> dict[str, dict[int, float]]:
+    """What tensorboard shows: value by step, for every name."""
+    events = EventAccumulator(str(folder / "logs" / "concepthash")).Reload()
+    return {name: {e.step: e.value for e in events.Scalars(name)} for name in events.Tags()["scalars"]}
+
+
+# --- learning rate
+
+
+def test_learning_rate_is_the_published_one(shared_dir):
+    golden = json.loads((shared_dir / "reference" / "golden.json").read_text())["meta"][
+        "lr_schedule_100_epochs_base_1e3"
+    ]
+    args = ConceptHashTrainingArguments("unused")
+    ours = [
+        learning_rate_at(epoch, args.num_train_epochs, args.warmup_epochs, args.learning_rate)
+        for epoch in range(args.num_train_epochs)
+    ]
+    assert len(golden) == 100
+    np.testing.assert_allclose(ours, golden, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup"), [(100, 10), (30, 3), (24, 2), (26, 3), (10, 1), (3, 1), (1, 1)]
+)  # METHOD: max(1, round(E / 10))
+def test_short_runs_warm_up_for_a_tenth(epochs, warmup):
+    args = ConceptHashTrainingArguments("unused", num_train_epochs=epochs)
+    assert args.warmup_epochs == warmup
+    rates = [learning_rate_at(epoch, epochs, warmup, 1.0) for epoch in range(epochs)]
+    assert all(rate > 0 for rate in rates)
+    assert rates[warmup - 1] == max(rates) == 1
+    assert rates[warmup - 1 :] == sorted(rates[warmup - 1 :], reverse=True)
+
+
+def test_no_warm_up():
+    args = ConceptHashTrainingArguments("unused", num_train_epochs=5, warmup_epochs=0)
+    assert args.warmup_epochs == 0
+    assert 0.9 < learning_rate_at(0, 5, 0, 1.0) < 1
+
+
+# --- the loop
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_same_weights_as_a_naive_loop(tmp_path, optimizer):
+    photos, model = TinyPhotos(28), untrained(dropout=0.0)
+    args = arguments(tmp_path, num_train_epochs=4, optimizer=optimizer, weight_decay=0.01, learning_rate=0.01)
+    train(model, photos, args)
+
+    order = torch.tensor(photos.asked_for).reshape(4, 3, 8)  # 28 photos: the incomplete batch is never asked for
+    assert all(len(set(epoch.flatten().tolist())) == 24 for epoch in order)
+    naive = untrained(dropout=0.0).train()
+    parameters = [parameter for parameter in naive.parameters() if parameter.requires_grad]
+    if optimizer == "sgd":
+        steps: Any = torch.optim.SGD(parameters, momentum=0.9, weight_decay=0.01)
+    else:
+        steps = torch.optim.AdamW(parameters, weight_decay=0.01)
+    for epoch, rate in enumerate([0.01, 0.01 / 2 * (1 + 0.5**0.5), 0.005, 0.01 / 2 * (1 - 0.5**0.5)]):
+        steps.param_groups[0]["lr"] = rate
+        for batch in order[epoch]:
+            steps.zero_grad()
+            naive(photos.photos[batch], labels=photos.labels[batch]).loss.backward()
+            steps.step()
+    assert largest_difference(state_of(model), state_of(naive)) < 1e-6
+
+
+def test_only_what_is_trainable_changes(tmp_path):
+    model = untrained()
+    before = state_of(model)
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    statistics = {name for name in before if "running_" in name or name.endswith("num_batches_tracked")}
+    train(model, AugmentedPhotos(), arguments(tmp_path))
+    after = state_of(model)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == trainable | statistics
+
+
+def test_the_whole_tower_is_trained_if_not_frozen(tmp_path):
+    model = untrained(freeze_backbone=False)
+    before = state_of(model)
+    train(model, AugmentedPhotos(), arguments(tmp_path))
+    same = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
+    assert same
+    assert all(name.startswith("text_model.") or name == "class_embeddings" for name in same)
+
+
+def test_gradient_accumulation(tmp_path):
+    once, twice = untrained(0.0, freeze_batch_norm=True), untrained(0.0, freeze_batch_norm=True)
+    untouched = state_of(once)
+    train(once, TinyPhotos(32), arguments(tmp_path / "1", per_device_train_batch_size=16))
+    forget_accelerate()
+    train(twice, TinyPhotos(32), arguments(tmp_path / "2", gradient_accumulation_steps=2))
+    assert largest_difference(state_of(once), state_of(twice)) < 1e-6
+    assert largest_difference(state_of(once), untouched) > 1e-2
+
+
+def test_gradient_clipping(tmp_path):
+    model = untrained()
+    before = state_of(model)
+    args = arguments(tmp_path, num_train_epochs=1, max_grad_norm=0.01, weight_decay=0.0, learning_rate=0.5)
+    train(model, TinyPhotos(8), args)
+    moves = [(parameter - before[name]).norm() for name, parameter in model.named_parameters()]
+    assert torch.stack(moves).norm().item() == pytest.approx(0.5 * 0.01, rel=1e-3)
+
+
+def test_bfloat16(tmp_path):
+    model = untrained(freeze_backbone=False)
+    seen = set()
+    linear = model.vision_model.encoder.layers[0].mlp.fc1
+    linear.register_forward_hook(lambda module, args, output: seen.add((module.training, output.dtype)))
+    photos = TinyPhotos()
+    results = train(model, photos, arguments(tmp_path, mixed_precision="bf16"), photos, photos)
+    assert seen == {(True, torch.bfloat16), (False, torch.float32)}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert results["environment"]["mixed_precision"] == "bf16"
+
+    # nothing of it stays behind
+    again = ConceptHashModel.from_pretrained(tmp_path)
+    output = model.eval()(photos.photos, return_dict=True)
+    torch.testing.assert_close(output.code_logits, again.eval()(photos.photos).code_logits)
+    assert isinstance(model(photos.photos, return_dict=False), tuple)
+
+
+def test_precision_of_the_launcher(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch --mixed_precision bf16` says it
+    results = train(untrained(), TinyPhotos(), arguments(tmp_path))
+    assert results["environment"]["mixed_precision"] == "bf16"
+
+
+def test_trains_on_a_stream(tmp_path):
+    model = untrained()
+    before = state_of(model)
+    results = train(model, PhotoStream(27), arguments(tmp_path, logging_steps=100))
+    assert results["train_steps"] == 2 * 3
+    assert results["train_loss"] > 0
+    assert largest_difference(before, state_of(model)) > 1e-2
+
+
+# --- what is told
+
+
+def test_results(tmp_path):
+    photos, queries = AugmentedPhotos(), TinyPhotos(13)
+    model = untrained()
+    args = arguments(tmp_path, num_train_epochs=12, learning_rate=0.01, seed=5)
+    results = train(model, photos, args, queries, TinyPhotos())
+    assert results == json.loads((tmp_path / "all_results.json").read_text())
+
+    database = TinyPhotos()
+    expected = retrieval_metrics(
+        model.get_hash_codes(queries.photos), queries.labels, model.get_hash_codes(database.photos), database.labels
+    )
+    assert {f"eval_{name}": value for name, value in expected.items()}.items() <= results.items()
+    assert (results["eval_num_queries"], results["eval_num_database"]) == (13, 24)
+    assert results["eval_map"] > 0.6  # chance is 0.2
+    terms = sum(results[f"train_{name}"] for name in ("classification", "quantization", "concept", "diversity"))
+    assert results["train_loss"] == pytest.approx(terms, rel=1e-5)
+    assert results["train_steps"] == 12 * 3
+    assert 0 < results["train_runtime"] < 300
+    assert results["train_samples_per_second"] == pytest.approx(12 * 24 / results["train_runtime"])
+    assert results["parameters"] - results["trainable_parameters"] == sum(
+        parameter.numel() for parameter in model.parameters() if not parameter.requires_grad
+    )
+    assert results["arguments"]["seed"] == 5
+    assert results["arguments"]["learning_rate"] == 0.01
+    assert results["environment"]["torch"] == torch.__version__
+    assert results["environment"]["num_processes"] == 1
+    assert str(tmp_path) not in (tmp_path / "all_results.json").read_text()
+
+    again = ConceptHashModel.from_pretrained(tmp_path)
+    assert torch.equal(again.get_hash_codes(queries.photos), model.get_hash_codes(queries.photos))
+
+
+def test_tracker_shows_falling_losses_rate_and_evaluations(tmp_path):
+    photos = TinyPhotos()
+    args = arguments(tmp_path, num_train_epochs=10, learning_rate=0.01, report_to="tensorboard", eval_epochs=4)
+    results = train(untrained(), photos, args, photos, photos)
+    curves = logged(tmp_path)
+    losses = [value for _, value in sorted(curves["train_loss"].items())]
+    assert len(losses) >= 10
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+    for step, rate in curves["learning_rate"].items():
+        assert rate == pytest.approx(learning_rate_at((step - 1) // 3, 10, 1, 0.01), rel=1e-6)
+    assert set(curves["eval_map"]) == {12, 24, 30}  # after 4, 8 and all epochs
+    assert curves["eval_map"][30] == pytest.approx(results["eval_map"])
+
+
+def test_evaluation_changes_nothing(tmp_path):
+    plain, evaluated = untrained(), untrained()
+    train(plain, AugmentedPhotos(), arguments(tmp_path / "1", num_train_epochs=3))
+    queries = AugmentedPhotos(11)  # also draws random numbers
+    train(evaluated, AugmentedPhotos(), arguments(tmp_path / "2", num_train_epochs=3, eval_epochs=1), queries, queries)
+    assert len(queries.asked_for) == 3 * 2 * 11
+    assert largest_difference(state_of(plain), state_of(evaluated)) == 0
+
+
+def test_seeds(tmp_path):
+    def weights(name: str, seed: int) -> tuple[State, list[int]]:
+        model, photos = untrained(), AugmentedPhotos()
+        train(model, photos, arguments(tmp_path / name, seed=seed))
+        return state_of(model), photos.asked_for
+
+    (one, order), (same, same_order), (other, other_order) = weights("1", 7), weights("2", 7), weights("3", 8)
+    assert largest_difference(one, same) == 0
+    assert order == same_order
+    assert largest_difference(one, other) > 1e-3
+    epochs = {tuple(order[:24]), tuple(order[24:]), tuple(other_order[:24]), tuple(other_order[24:])}
+    assert len(epochs) == 4  # also not the same order one epoch later
+
+
+# --- interruptions
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_resumed_run_gives_the_same_weights(tmp_path, optimizer, workers):
+    settings = {
+        "num_train_epochs": 4,
+        "optimizer": optimizer,
+        "learning_rate": 0.02,
+        "save_epochs": 1,
+        "dataloader_num_workers": workers,
+    }
+    whole, resumed = untrained(), untrained()
+    results = train(whole, AugmentedPhotos(), arguments(tmp_path / "whole", **settings))
+    folder = tmp_path / "killed"
+    with pytest.raises(Killed):
+        train(kill_at(untrained(), step=8), AugmentedPhotos(), arguments(folder, **settings))
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
+
+    again = train(resumed, AugmentedPhotos(), arguments(folder, **settings, resume_from_checkpoint=str(folder)))
+    assert largest_difference(state_of(whole), state_of(resumed)) == 0
+    assert again["train_steps"] == results["train_steps"] == 12
+    assert again["train_loss"] == results["train_loss"]
+
+
+def test_a_sampler_is_resumed_too(tmp_path):
+    def run(name: str, model: ConceptHashModel, **changes: Any) -> list[int]:
+        photos = AugmentedPhotos()
+        sampler = WeightedRandomSampler([1.0] * 12 + [5.0] * 12, 24, generator=torch.Generator())
+        args = arguments(tmp_path / name, num_train_epochs=3, save_epochs=1, **changes)
+        try:
+            train(model, photos, args, train_sampler=sampler)
+        except Killed:
+            pass
+        return photos.asked_for
+
+    whole, resumed = untrained(), untrained()
+    order = run("whole", whole)
+    assert order[:24] != order[24:48] != order[48:]
+    assert np.mean(np.array(order) >= 12) > 0.7  # the sampler is asked
+    run("killed", kill_at(untrained(), step=5))
+    assert run("killed", resumed, resume_from_checkpoint=str(tmp_path / "killed")) == order[24:]
+    assert largest_difference(state_of(whole), state_of(resumed)) == 0
+
+
+def test_resume_from_a_checkpoint_into_another_folder(tmp_path):
+    settings = {"num_train_epochs": 3, "save_epochs": 1}
+    with pytest.raises(Killed):
+        train(kill_at(untrained(), step=8), AugmentedPhotos(), arguments(tmp_path / "old", **settings))
+    before = files_in(tmp_path / "old")
+    whole, resumed = untrained(), untrained()
+    train(whole, AugmentedPhotos(), arguments(tmp_path / "whole", **settings))
+    checkpoint = str(tmp_path / "old" / "checkpoint-2")
+    train(resumed, AugmentedPhotos(), arguments(tmp_path / "new", **settings, resume_from_checkpoint=checkpoint))
+    assert largest_difference(state_of(whole), state_of(resumed)) == 0
+    assert files_in(tmp_path / "old") == before
+
+
+def test_resuming_a_finished_run_trains_no_more(tmp_path):
+    photos = TinyPhotos()
+    first = train(untrained(), photos, arguments(tmp_path, save_epochs=1), photos, photos)
+    model = untrained()
+    args = arguments(tmp_path, save_epochs=1, resume_from_checkpoint=str(tmp_path))
+    second = train(model, photos, args, photos, photos)
+    assert (second["eval_map"], second["train_steps"]) == (first["eval_map"], first["train_steps"])
+    assert largest_difference(state_of(model), load_file(tmp_path / "model.safetensors")) == 0
+
+
+def test_a_run_killed_while_it_saves_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    settings = {"num_train_epochs": 3, "save_epochs": 1}
+    write_json = training.write_json
+
+    def killed_in_the_second(path: Path, content: dict[str, Any]) -> None:
+        if content.get("epochs_done") == 2:
+            raise Killed
+        write_json(path, content)
+
+    monkeypatch.setattr(training, "write_json", killed_in_the_second)
+    with pytest.raises(Killed):
+        train(untrained(), AugmentedPhotos(), arguments(tmp_path / "killed", **settings))
+    monkeypatch.undo()
+    assert newest_checkpoint(tmp_path / "killed") == tmp_path / "killed" / "checkpoint-1"
+    whole, resumed = untrained(), untrained()
+    train(whole, AugmentedPhotos(), arguments(tmp_path / "whole", **settings))
+    args = arguments(tmp_path / "killed", **settings, resume_from_checkpoint=str(tmp_path / "killed"))
+    train(resumed, AugmentedPhotos(), args)
+    assert largest_difference(state_of(whole), state_of(resumed)) == 0
+    assert {path.name for path in (tmp_path / "killed").iterdir() if path.is_dir()} == {"checkpoint-3"}
+
+
+def test_checkpoints_are_replaced_and_other_folders_left_alone(tmp_path):
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-best" / "model.safetensors").write_text("precious")
+    args = arguments(tmp_path, num_train_epochs=3, save_epochs=1, overwrite_output_dir=True)
+    train(untrained(), TinyPhotos(), args)
+    assert (tmp_path / "checkpoint-best" / "model.safetensors").read_text() == "precious"
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-best", "checkpoint-3"}
+
+
+def test_the_newest_checkpoint_is_the_furthest(tmp_path):
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-best", "partial-checkpoint-11"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "progress.json").write_text("{}")
+    (tmp_path / "checkpoint-12").mkdir()  # of another program
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert newest_checkpoint(tmp_path / "checkpoint-12") is None
+
+
+# --- not finite
+
+
+def test_a_loss_that_is_not_finite(tmp_path):
+    model = untrained()
+    steps = iter(range(1, 100))
+
+    def spoil_the_fifth(module: torch.nn.Module, args: tuple) -> None:
+        if next(steps) == 5:
+            module.vision_model.hash_head.projection.weight.data.fill_(torch.nan)
+
+    model.register_forward_pre_hook(spoil_the_fifth)
+    args = arguments(tmp_path, num_train_epochs=4, save_epochs=1, logging_steps=100)
+    with pytest.raises(FloatingPointError, match=r"since step 5.*learning_rate.*checkpoint-1") as caught:
+        train(model, TinyPhotos(), args)
+    assert "checkpoint-1" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    assert all(
+        tensor.isfinite().all() for tensor in load_file(tmp_path / "checkpoint-1" / "model.safetensors").values()
+    )
+    train(untrained(), TinyPhotos(), arguments(tmp_path, resume_from_checkpoint=str(tmp_path)))
+
+
+@pytest.mark.parametrize("epoch", [2, 3], ids=["between", "last"])
+def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path, monkeypatch, epoch):
+    """A bad last gradient of an epoch shows in no loss of it."""
+    model = untrained()
+    train_one_step = training._Run._train_one_step
+
+    def spoiled(run: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = train_one_step(run, batch)
+        if run.step == 3 * epoch:
+            model.vision_model.hash_head.projection.weight.data[0, 0] = torch.inf
+        return losses
+
+    monkeypatch.setattr(training._Run, "_train_one_step", spoiled)
+    with pytest.raises(FloatingPointError, match=f"after step {3 * epoch}.*checkpoint-{epoch - 1}"):
+        train(model, TinyPhotos(), arguments(tmp_path, num_train_epochs=3, save_epochs=1))
+    assert [path.name for path in tmp_path.iterdir()] == [f"checkpoint-{epoch - 1}"]
+
+
+def test_not_finite_without_a_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match="none, since --save_epochs was not given"):
+        train(untrained(), TinyPhotos(), arguments(tmp_path, learning_rate=1e30))
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_train_epochs": 0}, "num_train_epochs must be at least 1, got 0"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be at least 1, got 0"),
+        ({"per_device_eval_batch_size": -2}, "per_device_eval_batch_size must be at least 1, got -2"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1, got 0"),
+        ({"logging_steps": 0}, "logging_steps must be at least 1, got 0"),
+        ({"save_epochs": 0}, "save_epochs must be at least 1, got 0"),
+        ({"eval_epochs": -1}, "eval_epochs must be at least 1, got -1"),
+        ({"warmup_epochs": 3}, r"warmup_epochs must lie in 0 ... num_train_epochs \(2\), got 3"),
+        ({"warmup_epochs": -1}, "warmup_epochs must lie in 0 .*, got -1"),
+        ({"learning_rate": -1e-3}, "learning_rate must not be negative, got -0.001"),
+        ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm must not be negative, got -1.0"),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers must not be negative, got -1"),
+        ({"optimizer": "lion"}, "optimizer must be sgd or adamw, got 'lion'"),
+    ],
+)
+def test_bad_arguments(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **changes)
+
+
+@pytest.fixture
+def precious(tmp_path) -> Path:
+    """A folder with somebody's work in it."""
+    folder = tmp_path / "work"
+    (folder / "checkpoint-best").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "checkpoint-best" / "notes.txt").write_text("notes")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "photos", "message"),
+    [
+        ({}, 24, "work is not empty.*--output_dir.*--resume_from_checkpoint.*--overwrite_output_dir"),
+        ({"report_to": "tensorboard"}, 24, "work is not empty"),
+        ({"resume_from_checkpoint": "{folder}"}, 24, r"no checkpoint to resume from in .*work"),
+        (
+            {"resume_from_checkpoint": "{folder}/checkpoint-best"},
+            24,
+            "no checkpoint to resume from in .*checkpoint-best",
+        ),
+        ({"resume_from_checkpoint": "nowhere", "overwrite_output_dir": True}, 24, "no checkpoint .* in nowhere"),
+        ({"overwrite_output_dir": True}, 7, "7 photos do not fill one batch of 8 on each of 1 process.*batch_size"),
+        ({"overwrite_output_dir": True, "report_to": "nothing"}, 24, "nothing"),
+        ({"overwrite_output_dir": True, "mixed_precision": "bf6"}, 24, "bf6"),
+        pytest.param(
+            {"overwrite_output_dir": True, "mixed_precision": "fp16"},
+            24,
+            "fp16 needs a GPU.*bf16",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on a GPU"),
+        ),
+    ],
+)
+def test_a_refused_run_leaves_the_folder_as_it_is(precious, changes, photos, message):
+    before = files_in(precious)
+    changes = {
+        name: value.format(folder=precious) if isinstance(value, str) else value for name, value in changes.items()
+    }
+    model = untrained()
+    with pytest.raises(ValueError, match=message):
+        train(model, TinyPhotos(photos), arguments(precious, **changes))
+    assert files_in(precious) == before
+
+
+def test_the_output_folder_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(ValueError, match="file is a file"):
+        train(untrained(), TinyPhotos(), arguments(tmp_path / "file"))
+
+
+def test_a_stream_too_short_for_a_batch(tmp_path):
+    with pytest.raises(ValueError, match=r"does not fill one batch of 8.*per_device_train_batch_size"):
+        train(untrained(), PhotoStream(7), arguments(tmp_path))
+
+
+# --- hashing a dataset
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 5, 37])
+def test_every_photo_is_hashed_once_and_in_order(number):
+    codes, labels = hash_dataset(NumberReader(), NumberedPhotos(number), batch_size=4)
+    assert (codes.dtype, labels.dtype) == (np.uint8, np.int64)
+    np.testing.assert_array_equal(codes[:, 0], np.arange(number))
+    np.testing.assert_array_equal(labels, 1000 + np.arange(number))
+
+
+def test_codes_do_not_depend_on_batches_workers_or_the_mode():
+    model, photos = untrained(), TinyPhotos(19)
+    model.train()
+    expected = model.get_hash_codes(photos.photos).numpy()
+    for settings in ({"batch_size": 7}, {"batch_size": 19, "num_workers": 2}):
+        codes, labels = hash_dataset(model, photos, **settings)
+        np.testing.assert_array_equal(codes, expected)
+        np.testing.assert_array_equal(labels, photos.labels)
+    assert model.training
+
+
+def test_multi_hot_labels_are_kept():
+    photos = TinyPhotos(10)
+    photos.labels = torch.eye(NUM_CLASSES)[photos.labels] + torch.eye(NUM_CLASSES)[(photos.labels + 2) % NUM_CLASSES]
+    _, labels = hash_dataset(untrained(), photos, batch_size=4)
+    np.testing.assert_array_equal(labels, photos.labels)
+
+
+# --- waiting and keeping
+
+
+def test_the_host_looks_at_no_value_within_steps(tmp_path, monkeypatch):
+    """Every look would make it wait for the accelerator; how often it looks may not depend on the number of steps."""
+    # on a CPU, and only there, the model looks at the labels
+    monkeypatch.setattr(ConceptHashModel, "_check_labels", lambda *args, **kwargs: None)
+    looks: list[str] = []
+
+    def count(name: str) -> None:
+        original = getattr(Tensor, name)
+
+        def counted(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+            looks.append(name)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(Tensor, name, counted)
+
+    for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "nonzero"):
+        count(name)
+
+    def looks_with(photos: int) -> int:
+        looks.clear()
+        args = arguments(tmp_path / str(photos), logging_steps=100, max_grad_norm=1.0, gradient_accumulation_steps=2)
+        train(untrained(), TinyPhotos(photos), args)
+        return len(looks)
+
+    assert looks_with(32) == looks_with(128) > 0
+
+
+def test_photos_are_let_go(tmp_path):
+    """No more than the batch at hand and the next one is ever held."""
+    batches: list[weakref.ref] = []
+    most = 0
+
+    def collate(items: list) -> dict[str, Tensor]:
+        nonlocal most
+        batch = default_collate(items)
+        batches.append(weakref.ref(batch["pixel_values"]))
+        most = max(most, sum(reference() is not None for reference in batches))
+        return batch
+
+    photos = TinyPhotos(160)
+    args = arguments(tmp_path, per_device_eval_batch_size=8)
+    train(untrained(), photos, args, photos, photos, collate_fn=collate)
+    assert len(batches) == 2 * 20 + 2 * 20
+    assert most <= 3
