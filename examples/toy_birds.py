@@ -1,6 +1,6 @@
 """Draw the toy birds: a sheet of all species, three families on the left and three on the right.
 
-    python examples/toy_birds.py toy_birds.png
+Usage: `python examples/toy_birds.py toy_birds.png`
 """
 
 import sys

@@ -100,7 +100,7 @@ class ConceptHashConfig(PreTrainedConfig):
     vision_config: dict | ConceptHashVisionConfig | None = None
     text_config: dict | CLIPTextConfig | None = None
     class_embedding_dim: int | None = None
-    binarize_class_embeddings: bool = True
+    binarize_class_embeddings: bool = False
     freeze_backbone: bool = True
     classification_weight: float | int = 1.0
     quantization_weight: float | int = 1.0
@@ -119,6 +119,14 @@ class ConceptHashConfig(PreTrainedConfig):
                 vision_config = vision_config.to_dict()
             self.vision_config = {**vision_config, **vision_kwargs}
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def known_kwargs(cls) -> set[str]:
+        """What the constructor takes: own fields, the vision tower's own, and the labels that every config has.
+
+        A config accepts any other keyword too, as all of transformers' do; who wants misspelt ones refused asks here.
+        """
+        return {*cls.__annotations__, *ConceptHashVisionConfig.__annotations__, "id2label", "label2id", "num_labels"}
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):

@@ -497,6 +497,10 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             `ConceptHashModel.from_clip("openai/clip-vit-base-patch32", ["indigo bunting", "blue jay"], num_bits=64)`
         """
         clip_config = load_clip_config(clip_name_or_path)
+        if unknown := config_kwargs.keys() - ConceptHashConfig.known_kwargs():
+            raise ValueError(
+                f"ConceptHashConfig has no {sorted(unknown)}; it has {sorted(ConceptHashConfig.known_kwargs())}"
+            )
         # the dtype of the CLIP's weights is not that of the model
         config = ConceptHashConfig(
             vision_config=clip_config.vision_config.to_dict()
