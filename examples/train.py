@@ -162,16 +162,25 @@ def parse_arguments() -> tuple[PhotoArguments, ModelArguments, ConceptHashTraini
     words = sys.argv[1:]
     from_file: dict[str, Any] = {}
     if words and words[0].endswith((".json", ".yaml", ".yml")):
-        # JSON is YAML too. All as text, so that argparse reads values as it does on the command line
-        from_file = yaml.load(Path(words.pop(0)).read_text(), Loader=yaml.BaseLoader) or {}
+        from_file = read_argument_file(words.pop(0))
         if unknown := from_file.keys() - vars(parser.parse_args([])).keys():
             raise ValueError(f"unknown options in the file of arguments: {sorted(unknown)}")
-        from_file = {name: value for name, value in from_file.items() if value not in ("", "null")}
         parser.set_defaults(**from_file)
     first_look = parser.parse_args(words)
     if first_look.dataset == TOY_BIRDS and first_look.model_name_or_path is None:
         parser.set_defaults(**(TOY_RECIPE | from_file))
     return parser.parse_args_into_dataclasses(words)
+
+
+def read_argument_file(path: str) -> dict[str, str]:
+    """Options by name; as texts, which argparse then reads as it does on the command line."""
+    try:
+        options = yaml.load(Path(path).read_text(), Loader=yaml.BaseLoader) or {}  # JSON is YAML too
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the file of arguments {path}: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"the file of arguments {path} should hold options by name, e.g. num_bits: 32")
+    return {name: value for name, value in options.items() if value not in ("", "null")}
 
 
 def new_output_dir(stem: str, state: PartialState) -> str:
@@ -217,7 +226,7 @@ def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashMo
 def _load_config(path: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"--model_name_or_path {path} cannot be loaded: {error}") from error
 
 

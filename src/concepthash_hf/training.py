@@ -221,7 +221,7 @@ class _Run:
                 f"{len(dataset)} photos do not fill one batch of {args.per_device_train_batch_size} on each of "  # type: ignore[arg-type]
                 f"{accelerator.num_processes} process(es); use a smaller --per_device_train_batch_size"
             )
-        self.step = 0
+        self.step = 0  # of the optimizer: as many as batches, but for gradient accumulation
         self.photos = 0
         self.first_bad_step = torch.full((), -1, device=accelerator.device)
         self.mean_losses: dict[str, float] = {}
@@ -284,8 +284,9 @@ class _Run:
         self.step += self.accelerator.sync_gradients
         self.photos += len(batch["labels"])
         loss = output.loss.detach()
+        step = self.step + (not self.accelerator.sync_gradients)  # the one that this batch belongs to
         is_first_bad = (self.first_bad_step < 0) & ~loss.isfinite()
-        self.first_bad_step = torch.where(is_first_bad, self.step, self.first_bad_step)
+        self.first_bad_step = torch.where(is_first_bad, step, self.first_bad_step)
         return {"loss": loss} | {name: term.detach() for name, term in output.loss_terms.items()}
 
     def _check_loss(self) -> None:
