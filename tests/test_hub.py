@@ -19,7 +19,13 @@ RESULTS: dict[str, Any] = {
     "eval_num_queries": 480,
     "eval_num_database": 1440,
     "eval_runtime": 12.5,
-    "arguments": {"num_train_epochs": 30, "learning_rate": 0.002, "max_grad_norm": None, "optimizer": "adamw", "seed": 42},
+    "arguments": {
+        "num_train_epochs": 30,
+        "learning_rate": 0.002,
+        "max_grad_norm": None,
+        "optimizer": "adamw",
+        "seed": 42,
+    },
     "environment": {"torch": "9.8.7", "transformers": "6.5.4", "device": "cpu", "concepthash_hf": "0.0.1"},
 }
 
@@ -76,7 +82,9 @@ def test_without_evaluation_it_says_nothing_of_retrieval(tmp_path):
 
 def test_every_number_of_it_is_in_the_results(tmp_path):
     """Other results, other card."""
-    changed = json.loads(json.dumps(RESULTS).replace("0.87654321", "0.11112222").replace("480", "77").replace("30", "31"))
+    changed = json.loads(
+        json.dumps(RESULTS).replace("0.87654321", "0.11112222").replace("480", "77").replace("30", "31")
+    )
     one, other = card_of(tmp_path), card_of(tmp_path, changed)
     assert "0.8765" not in other and "480" not in other
     assert rows(other, "Retrieval")["map"] == "0.1111"

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from common import NUM_CLASSES
+from accelerate import Accelerator
 from runs import (
     AugmentedPhotos,
     Killed,
-    NumberedPhotos,
-    NumberReader,
     PhotoStream,
     State,
     TinyPhotos,
@@ -32,14 +30,9 @@ from torch.utils.data import WeightedRandomSampler, default_collate
 
 import concepthash_hf.training as training
 from concepthash_hf import ConceptHashModel
+from concepthash_hf.checkpoints import newest_checkpoint
 from concepthash_hf.metrics import retrieval_metrics
-from concepthash_hf.training import (
-    ConceptHashTrainingArguments,
-    hash_dataset,
-    learning_rate_at,
-    newest_checkpoint,
-    train,
-)
+from concepthash_hf.training import ConceptHashTrainingArguments, learning_rate_at, train
 
 
 @pytest.fixture(autouse=True)
@@ -136,9 +129,10 @@ def test_the_whole_tower_is_trained_if_not_frozen(tmp_path):
 def test_gradient_accumulation(tmp_path):
     once, twice = untrained(0.0, freeze_batch_norm=True), untrained(0.0, freeze_batch_norm=True)
     untouched = state_of(once)
-    train(once, TinyPhotos(32), arguments(tmp_path / "1", per_device_train_batch_size=16))
+    one = train(once, TinyPhotos(32), arguments(tmp_path / "1", per_device_train_batch_size=16))
     forget_accelerate()
-    train(twice, TinyPhotos(32), arguments(tmp_path / "2", gradient_accumulation_steps=2))
+    two = train(twice, TinyPhotos(32), arguments(tmp_path / "2", gradient_accumulation_steps=2))
+    assert one["train_steps"] == two["train_steps"] == 4
     assert largest_difference(state_of(once), state_of(twice)) < 1e-6
     assert largest_difference(state_of(once), untouched) > 1e-2
 
@@ -328,17 +322,18 @@ def test_resuming_a_finished_run_trains_no_more(tmp_path):
 
 def test_a_run_killed_while_it_saves_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     settings = {"num_train_epochs": 3, "save_epochs": 1}
-    write_json = training.write_json
+    save_state = Accelerator.save_state
 
-    def killed_in_the_second(path: Path, content: dict[str, Any]) -> None:
-        if content.get("epochs_done") == 2:
+    def killed_in_the_second(accelerator: Accelerator, folder: str) -> None:
+        save_state(accelerator, folder)
+        if folder.endswith("2"):
             raise Killed
-        write_json(path, content)
 
-    monkeypatch.setattr(training, "write_json", killed_in_the_second)
+    monkeypatch.setattr(Accelerator, "save_state", killed_in_the_second)
     with pytest.raises(Killed):
         train(untrained(), AugmentedPhotos(), arguments(tmp_path / "killed", **settings))
     monkeypatch.undo()
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == {"checkpoint-1", "partial-checkpoint-2"}
     assert newest_checkpoint(tmp_path / "killed") == tmp_path / "killed" / "checkpoint-1"
     whole, resumed = untrained(), untrained()
     train(whole, AugmentedPhotos(), arguments(tmp_path / "whole", **settings))
@@ -355,15 +350,6 @@ def test_checkpoints_are_replaced_and_other_folders_left_alone(tmp_path):
     train(untrained(), TinyPhotos(), args)
     assert (tmp_path / "checkpoint-best" / "model.safetensors").read_text() == "precious"
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-best", "checkpoint-3"}
-
-
-def test_the_newest_checkpoint_is_the_furthest(tmp_path):
-    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-best", "partial-checkpoint-11"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "progress.json").write_text("{}")
-    (tmp_path / "checkpoint-12").mkdir()  # of another program
-    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert newest_checkpoint(tmp_path / "checkpoint-12") is None
 
 
 # --- not finite
@@ -492,35 +478,6 @@ def test_the_output_folder_is_a_file(tmp_path):
 def test_a_stream_too_short_for_a_batch(tmp_path):
     with pytest.raises(ValueError, match=r"does not fill one batch of 8.*per_device_train_batch_size"):
         train(untrained(), PhotoStream(7), arguments(tmp_path))
-
-
-# --- hashing a dataset
-
-
-@pytest.mark.parametrize("number", [1, 3, 4, 5, 37])
-def test_every_photo_is_hashed_once_and_in_order(number):
-    codes, labels = hash_dataset(NumberReader(), NumberedPhotos(number), batch_size=4)
-    assert (codes.dtype, labels.dtype) == (np.uint8, np.int64)
-    np.testing.assert_array_equal(codes[:, 0], np.arange(number))
-    np.testing.assert_array_equal(labels, 1000 + np.arange(number))
-
-
-def test_codes_do_not_depend_on_batches_workers_or_the_mode():
-    model, photos = untrained(), TinyPhotos(19)
-    model.train()
-    expected = model.get_hash_codes(photos.photos).numpy()
-    for settings in ({"batch_size": 7}, {"batch_size": 19, "num_workers": 2}):
-        codes, labels = hash_dataset(model, photos, **settings)
-        np.testing.assert_array_equal(codes, expected)
-        np.testing.assert_array_equal(labels, photos.labels)
-    assert model.training
-
-
-def test_multi_hot_labels_are_kept():
-    photos = TinyPhotos(10)
-    photos.labels = torch.eye(NUM_CLASSES)[photos.labels] + torch.eye(NUM_CLASSES)[(photos.labels + 2) % NUM_CLASSES]
-    _, labels = hash_dataset(untrained(), photos, batch_size=4)
-    np.testing.assert_array_equal(labels, photos.labels)
 
 
 # --- waiting and keeping

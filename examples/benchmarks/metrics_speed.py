@@ -40,7 +40,7 @@ class Arguments:
     num_database: int = field(default=23_929, metadata={"help": "Items of the database."})
     num_bits: int = field(default=64, metadata={"help": "Length of a code."})
     num_classes: int = field(default=555, metadata={"help": "Classes."})
-    flip: float = field(default=0.35, metadata={"help": "Share of a prototype's bits that differ in an item."})
+    flip: float = field(default=0.25, metadata={"help": "Share of a prototype's bits that differ in an item."})
     rounds: int = field(default=5, metadata={"help": "Runs of our side; the median counts."})
     num_threads: int = field(default=2, metadata={"help": "Threads of either side."})
     seed: int = field(default=0, metadata={"help": "Of codes and labels."})

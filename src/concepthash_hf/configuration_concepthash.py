@@ -72,7 +72,7 @@ class ConceptHashConfig(PreTrainedConfig):
         class_embedding_dim: t, the width of the class embeddings; None for a model without language guidance, which
             hashes photos but has no class logits.
         binarize_class_embeddings: whether the text projection reads the sign of the class embeddings, as the authors'
-            implementation does, or their values.
+            implementation does, or their values. The sign did better where both were measured (README, results).
         freeze_backbone: whether CLIP's own vision weights stay fixed. The text tower always does.
         classification_weight: weight of the classification loss.
         quantization_weight: weight of the quantization loss.
@@ -100,7 +100,7 @@ class ConceptHashConfig(PreTrainedConfig):
     vision_config: dict | ConceptHashVisionConfig | None = None
     text_config: dict | CLIPTextConfig | None = None
     class_embedding_dim: int | None = None
-    binarize_class_embeddings: bool = False
+    binarize_class_embeddings: bool = True
     freeze_backbone: bool = True
     classification_weight: float | int = 1.0
     quantization_weight: float | int = 1.0

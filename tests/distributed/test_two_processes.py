@@ -16,18 +16,29 @@ from safetensors.torch import load_file
 from concepthash_hf.metrics import retrieval_metrics
 from concepthash_hf.training import train
 
-WORKER = Path(__file__).with_name("two_processes.py")
+FOLDER = Path(__file__).parent
+
+
+def run_two(script: Path, *words: object, cwd: Path) -> subprocess.CompletedProcess:
+    """Two CPU processes, as `torchrun --nproc_per_node 2` starts them."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HOME": str(cwd / "cache")}
+    return subprocess.run(
+        [*launch, str(script), *map(str, words)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> Path:
     """The folder that two processes have written into."""
     folder = tmp_path_factory.mktemp("two")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [*launch, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
+    result = run_two(FOLDER / "two_processes.py", folder, cwd=folder)
     assert result.returncode == 0, result.stderr[-5000:]
     return folder
 
@@ -105,3 +116,25 @@ def test_mistakes_are_told_by_both(ran):
     for one in found(ran):
         assert "24 photos do not fill one batch of 16 on each of 2 process(es)" in one["too_few"]
         assert "is not empty" in one["not_empty"]
+
+
+def test_the_whole_script(tmp_path):
+    """examples/train.py: one new output folder, one model, every photo measured once."""
+    result = run_two(
+        FOLDER / "train_on_few_toy_birds.py", "--num_train_epochs", 1, "--per_device_train_batch_size", 8, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr[-5000:]
+    (output,) = (tmp_path / "outputs").iterdir()
+    results = json.loads((output / "all_results.json").read_text())
+    assert results["environment"]["num_processes"] == 2
+    assert (results["eval_num_queries"], results["eval_num_database"]) == (24, 48)
+    assert {"README.md", "concepts.png", "model.safetensors", "preprocessor_config.json", "tokenizer.json"} <= {
+        path.name for path in output.iterdir()
+    }
+    assert result.stdout.count("mAP ") == 1
+
+    mistake = run_two(FOLDER / "train_on_few_toy_birds.py", "--num_bits", 30, cwd=tmp_path)
+    assert mistake.returncode != 0
+    assert "error: " in mistake.stderr
+    assert "num_bits must be a multiple of num_concepts" in mistake.stderr
+    assert len(list((tmp_path / "outputs").iterdir())) == 1

@@ -25,7 +25,8 @@ from runs import (
     untrained,
 )
 
-from concepthash_hf.training import hash_dataset, train
+from concepthash_hf.hashing import hash_dataset
+from concepthash_hf.training import train
 
 
 def main(folder: Path) -> None:

@@ -78,7 +78,8 @@ class RetrievalTask:
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
     def _chunks(self) -> Iterator[slice]:
-        size = max(1, PAIRS_PER_CHUNK // self.num_database)
+        # a query needs room for its distances, and for a count per distance
+        size = max(1, PAIRS_PER_CHUNK // max(self.num_database, 2 * self.num_bits))
         for start in range(0, self.num_queries, size):
             yield slice(start, min(start + size, self.num_queries))
 

@@ -145,15 +145,15 @@ def rank(task: RetrievalTask, queries: slice, ties: str = "expected") -> Ranking
 
 
 def _count_by_distance(task: RetrievalTask, queries: slice) -> Ranking:
-    """One histogram counts both groups: relevant items in a second set of bins, left-out ones behind it."""
+    """Count all queries in one histogram: each has bins for other, for relevant, and one for left-out items."""
     bins = task.num_bits + 1
     keys = task.distances(queries)
     np.add(keys, bins, out=keys, where=task.relevance(queries))
     keys[task.same_items(queries)] = 2 * bins
+    keys += (2 * bins + 1) * np.arange(len(keys), dtype=np.int32)[:, None]
     # torch's bincount, because numpy's keeps the interpreter's lock and is half as fast
-    rows = (torch.bincount(row, minlength=2 * bins + 1) for row in torch.from_numpy(keys))
-    counts = torch.stack(list(rows)).numpy()
-    others, relevant = counts[:, :bins], counts[:, bins : 2 * bins]
+    counts = torch.bincount(torch.from_numpy(keys).view(-1), minlength=len(keys) * (2 * bins + 1))
+    others, relevant, _ = np.split(counts.view(len(keys), -1).numpy(), [bins, 2 * bins], axis=1)
     return Ranking(others + relevant, relevant)
 
 
