@@ -1,0 +1,133 @@
+"""examples/evaluate.py, as its users run it."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import forget_accelerate
+from transformers import AutoImageProcessor
+
+from concepthash_hf import ConceptHashModel
+from concepthash_hf.data import eval_transform, load_photos
+from concepthash_hf.data.toy_birds import SPECIES, draw_bird
+from concepthash_hf.hashing import hash_dataset
+from concepthash_hf.metrics import PrecisionRecallCurve, family_metrics, per_class_metrics, retrieval_metrics
+from concepthash_hf.metrics.figures import retrieval_figure
+from concepthash_hf.toy_clip import save_toy_clip
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "evaluate.py"
+BIRDS = SPECIES[:3] + SPECIES[-2:]
+NAMES = [species.name.replace(" ", "_") for species in BIRDS]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Five photos to find and two to ask with, of each of five species."""
+    folder = tmp_path_factory.mktemp("birds")
+    for split, seeds in (("train", range(5)), ("test", range(100, 102))):
+        for species, name in zip(BIRDS, NAMES, strict=True):
+            (folder / split / name).mkdir(parents=True)
+            for seed in seeds:
+                draw_bird(species, seed, 32).image.save(folder / split / name / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """An untrained model with its image processor."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_toy_clip(folder / "clip", NAMES, image_size=32)
+    model = ConceptHashModel.from_clip(folder / "clip", class_names=NAMES, num_bits=12, num_concepts=3, adapter_dim=8)
+    model.save_pretrained(folder / "model")
+    model.image_processor.save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def script(*words):
+        forget_accelerate()
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        finally:
+            torch.set_num_threads(threads)
+        return capsys.readouterr().out
+
+    return script
+
+
+def test_table_json_and_figure(run, saved, photos, tmp_path):
+    family_of = {name: species.family for name, species in zip(NAMES, BIRDS, strict=True)}
+    (tmp_path / "families.json").write_text(json.dumps(family_of))
+    printed = run(
+        *("--model_name_or_path", saved, "--dataset", photos, "--top_k", 7, "--class_families", "families.json")
+    )
+
+    model = ConceptHashModel.from_pretrained(saved)
+    splits = load_photos(photos)
+    transform = eval_transform(AutoImageProcessor.from_pretrained(saved))
+    task = [
+        array
+        for split in ("query", "database")
+        for array in hash_dataset(model, splits.torch_dataset(split, transform))
+    ]
+    expected = retrieval_metrics(*task, top_k=7)
+    (folder,) = (tmp_path / "outputs").iterdir()
+    written = json.loads((folder / "evaluation.json").read_text())
+    assert written["retrieval"] == pytest.approx(expected, abs=1e-12)
+    assert (expected["num_queries"], expected["num_database"]) == (10, 25)
+    per_class = per_class_metrics(*task, top_k=7)
+    assert {int(label): values["map"] for label, values in written["per_class"].items()} == pytest.approx(
+        {label: values["map"] for label, values in per_class.items()}
+    )
+    families = np.unique([family_of[name] for name in splits.class_names], return_inverse=True)[1]
+    assert written["families"] == pytest.approx(family_metrics(*task, families))
+    assert len(written["sub_codes"]["map_alone"]) == 3
+    assert written["curve"]["recall"][-1] == pytest.approx(1)
+    assert written["query_codes"]["distance_within_family"] is not None
+    for name, value in (("map", expected["map"]), ("map@7_retrieved", expected["map@7_retrieved"])):
+        assert [name, f"{value:.4f}"] in [line.split() for line in printed.splitlines()]
+    assert (folder / "evaluation.pdf").read_bytes().startswith(b"%PDF")
+    picture = Image.open(folder / "evaluation.png")
+    assert picture.width == 1400 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_a_class_without_a_family(run, saved, photos, tmp_path):
+    (tmp_path / "families.json").write_text(json.dumps(dict.fromkeys(NAMES[1:], "bird")))
+    with pytest.raises(SystemExit, match=f"error: families.json has no family for 1 classes: {NAMES[0]}"):
+        run("--model_name_or_path", saved, "--dataset", photos, "--class_families", "families.json")
+
+
+def test_no_such_photos(run, saved):
+    with pytest.raises(SystemExit, match="^error: .*nowhere"):
+        run("--model_name_or_path", saved, "--dataset", "./nowhere")
+
+
+class TestFigure:
+    CURVE = PrecisionRecallCurve(np.array([1, 2, 4]), np.array([0.9, 0.7, 0.3]), np.array([0.2, 0.5, 1.0]))
+
+    def draw(self, num_classes):
+        per_class = {label: {"map": label / num_classes} for label in range(num_classes)}
+        names = [f"Bird_{label}" for label in range(num_classes)]
+        return retrieval_figure(self.CURVE, per_class, names, 0.5)
+
+    def test_shows_what_it_was_given(self):
+        left, right = self.draw(4).axes
+        assert left.lines[0].get_xydata() == pytest.approx(np.stack([self.CURVE.recall, self.CURVE.precision], axis=1))
+        assert [bar.get_width() for bar in right.patches] == [0.75, 0.5, 0.25, 0]
+        assert [label.get_text() for label in right.get_yticklabels()] == ["Bird 3", "Bird 2", "Bird 1", "Bird 0"]
+
+    def test_names_the_best_and_the_worst_of_many(self):
+        _, right = self.draw(200).axes
+        assert [label.get_text() for label in right.get_yticklabels()] == ["Bird 199", "Bird 0"]
+        assert len(right.patches) == 200
