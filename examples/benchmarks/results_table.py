@@ -55,9 +55,9 @@ def settings(entry: dict[str, Any]) -> tuple:
 def table(records: list[dict[str, Any]]) -> str:
     """Markdown, a row for each setting; means over seeds."""
     rows = [
-        "| photos | backbone | bits | optimizer | class embeddings | diversity | precision | mAP@all (seeds) | P@1 "
-        "| P@10 | s per step | training + evaluation |",
-        "|" + " --- |" * 12,
+        "| photos | backbone | bits | class embeddings | diversity | precision | mAP@all (seeds) | P@1 | P@10 | s per step "
+        "| training + evaluation |",
+        "|" + " --- |" * 11,
     ]
     for key in dict.fromkeys(settings(entry) for entry in records):
         runs = [entry for entry in records if settings(entry) == key]
@@ -68,7 +68,7 @@ def table(records: list[dict[str, Any]]) -> str:
 
         seeds = ", ".join(f"{run['seed']}: {run['eval_map']:.4f}" for run in runs)
         rows.append(
-            f"| {first['photos']} | {first['backbone']} | {first['num_bits']} | {first['optimizer']} "
+            f"| {first['photos']} | {first['backbone']} | {first['num_bits']} "
             f"| {'sign' if first['binarize_class_embeddings'] else 'values'} | {first['diversity_weight']:g} "
             f"| {'float32' if first['mixed_precision'] == 'no' else first['mixed_precision']} "
             f"| **{mean('eval_map'):.4f}** ({seeds}) | {mean('eval_precision@1'):.3f} "

@@ -127,7 +127,7 @@ def test_the_whole_script(tmp_path):
     (output,) = (tmp_path / "outputs").iterdir()
     results = json.loads((output / "all_results.json").read_text())
     assert results["environment"]["num_processes"] == 2
-    assert (results["eval_num_queries"], results["eval_num_database"]) == (24, 48)
+    assert (results["eval_num_queries"], results["eval_num_database"]) == (48, 192)
     assert {"README.md", "concepts.png", "model.safetensors", "preprocessor_config.json", "tokenizer.json"} <= {
         path.name for path in output.iterdir()
     }
