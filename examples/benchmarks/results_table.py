@@ -55,8 +55,8 @@ def settings(entry: dict[str, Any]) -> tuple:
 def table(records: list[dict[str, Any]]) -> str:
     """Markdown, a row for each setting; means over seeds."""
     rows = [
-        "| photos | backbone | bits | class embeddings | diversity | precision | mAP@all (seeds) | P@1 | P@10 | s per step "
-        "| training + evaluation |",
+        "| photos | backbone | bits | class embeddings | diversity | precision | mAP@all (seeds) | P@1 | P@10 "
+        "| s per step | training + evaluation |",
         "|" + " --- |" * 11,
     ]
     for key in dict.fromkeys(settings(entry) for entry in records):

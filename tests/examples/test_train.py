@@ -114,7 +114,7 @@ def test_the_default_command(tmp_path):
         environment = {name: value for name, value in os.environ.items() if name not in offline}
         environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
         script = Path(__file__).with_name("train_on_few_toy_birds.py")
-        launch = [sys.executable, "-m", "accelerate.commands.launch", str(script), "--num_train_epochs", "6"]
+        launch = [sys.executable, "-m", "accelerate.commands.launch", str(script), "--num_train_epochs", "12"]
         ran = subprocess.run(
             launch, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500, check=False
         )
@@ -126,7 +126,7 @@ def test_the_default_command(tmp_path):
     assert {path.name for path in output.iterdir()} == WRITTEN
     results = json.loads((output / "all_results.json").read_text())
     assert results["photos"] == {"name": "toy_birds", "classes": 24, "train": 192, "query": 48, "database": 192}
-    assert results["eval_map"] > 2 / 24  # twice what chance gives, after 36 steps
+    assert results["eval_map"] > 2 / 24  # twice what chance gives, after 72 steps (0.16 measured)
     assert results["arguments"]["optimizer"] == "adamw"
     assert f"mAP {results['eval_map']:.4f} (48 queries)" in ran.stdout
     assert str(output.relative_to(tmp_path)) in ran.stdout
