@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel
+from concepthash_hf.checkpoints import find_checkpoint
 from concepthash_hf.data import (
     BadImageError,
     PhotoSplits,
@@ -116,6 +117,8 @@ def main() -> None:
     state = PartialState(cpu=on_cpu())
     if state.device.type == "cpu" and state.num_processes == 1:
         torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
+    if args.output_dir is None and args.resume_from_checkpoint is not None:
+        args.output_dir = str(find_checkpoint(args.resume_from_checkpoint).parent)  # go on in the same folder
     if args.output_dir is not None:
         check_output_dir(args)
     with state.main_process_first():  # the others find in the cache what the first has prepared
