@@ -148,8 +148,8 @@ def main() -> None:
             f"| {side['peak_memory_mib']:.0f} | {side['memory_growth_mib']:.0f} |"
         )
     print(
-        f"\n{results['times_faster']:.1f} times faster, {results['times_faster_in_core_seconds']:.1f} times fewer core "
-        f"seconds; ties alone can move mAP within {results['map_bounds']}"
+        f"\n{results['times_faster']:.1f} times faster, {results['times_faster_in_core_seconds']:.1f} times fewer "
+        f"core seconds; ties alone can move mAP within {results['map_bounds']}"
     )
     results["arguments"] = {key: value for key, value in asdict(args).items() if key != "output"}
     results["environment"] = {
