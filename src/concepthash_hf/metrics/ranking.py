@@ -60,7 +60,7 @@ class Ranking:
 
     def relevant_within(self, cut: int) -> np.ndarray:
         """Expected number of relevant items among the first `cut`, float64 `(Q,)`."""
-        return (self._taken(cut) * ratio(self.relevant, self.items)).sum(axis=1)
+        return (self._taken(cut) * self._share).sum(axis=1)
 
     def any_relevant_within(self, cut: int) -> np.ndarray:
         """Probability of a relevant item among the first `cut`, float64 `(Q,)`."""
@@ -88,6 +88,11 @@ class Ranking:
         before, relevant_before, taken = _columns(last.items_before, last.relevant_before, last.taken)
         sums = whole[:, None] + _precision_sums(before, relevant_before, taken, drawn, taken)
         return (chance * ratio(sums, relevant_before + drawn)).sum(axis=1)
+
+    @cached_property
+    def _share(self) -> np.ndarray:
+        """The share of every block that is relevant."""
+        return ratio(self.relevant, self.items)
 
     def _taken(self, cut: int) -> np.ndarray:
         """How many items of every block are among the first `cut`."""
