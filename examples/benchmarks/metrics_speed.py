@@ -5,9 +5,9 @@ python examples/benchmarks/metrics_speed.py          # 24,633 queries, 23,929 it
 The usual way: the matrix of float distances in chunks of queries, a full sort of every row, and the average precision
 of what comes out. Both sides compute mAP and nothing else, one after the other, each in a process of its own, with the
 same number of threads; ours, which is over in a moment, a few times, of which the median counts. On a machine that
-others use as well, core seconds compare better than seconds. Memory is the resident set: its highest point, and how far
-that is above what stood there before the first distance. The codes are noisy class prototypes; ties are everywhere, so
-the usual mAP only has to lie between our bounds.
+others use as well, core seconds compare better than seconds. Memory is the resident set: its highest point, and how
+far that is above what stood there before the first distance. The codes are noisy class prototypes; ties are
+everywhere, so the usual mAP only has to lie between our bounds.
 """
 
 import json

@@ -56,7 +56,7 @@ def table(records: list[dict[str, Any]]) -> str:
     """Markdown, a row for each setting; means over seeds."""
     rows = [
         "| photos | backbone | bits | class embeddings | diversity | precision | mAP@all (seeds) | P@1 | P@10 "
-        "| s per step | training + evaluation |",
+        "| s per step (threads) | training + evaluation |",
         "|" + " --- |" * 11,
     ]
     for key in dict.fromkeys(settings(entry) for entry in records):
@@ -66,13 +66,14 @@ def table(records: list[dict[str, Any]]) -> str:
         def mean(name: str, runs: list[dict[str, Any]] = runs) -> float:
             return sum(run[name] for run in runs) / len(runs)
 
+        step = f"{mean('train_runtime') / first['train_steps']:.2f} ({first['environment']['threads']})"
         seeds = ", ".join(f"{run['seed']}: {run['eval_map']:.4f}" for run in runs)
         rows.append(
             f"| {first['photos']} | {first['backbone']} | {first['num_bits']} "
             f"| {'sign' if first['binarize_class_embeddings'] else 'values'} | {first['diversity_weight']:g} "
             f"| {'float32' if first['mixed_precision'] == 'no' else first['mixed_precision']} "
             f"| **{mean('eval_map'):.4f}** ({seeds}) | {mean('eval_precision@1'):.3f} "
-            f"| {mean('eval_precision@10'):.3f} | {mean('train_runtime') / first['train_steps']:.2f} "
+            f"| {mean('eval_precision@10'):.3f} | {step} "
             f"| {mean('train_runtime') / 60:.1f} + {mean('eval_runtime') / 60:.1f} min |"
         )
     return "\n".join(rows)
