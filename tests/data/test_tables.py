@@ -136,6 +136,14 @@ def test_several_labels(folder, image_processor, kind):
     assert batch["labels"].tolist() == expected and batch["labels"].dtype == torch.float32
 
 
+def test_several_labels_in_a_file_that_has_nothing_else(folder):
+    lines = [f"a/{row}.png,{tags}" for row, tags in enumerate(["red", "red|small", "small", "small", "red", "red|small"])]
+    (folder / "photos.csv").write_text("\n".join(["image,tags", *lines]))
+    splits = load_photos(folder / "photos.csv", label_separator="|", query_fraction=0.5)
+    assert splits.multi_label and splits.class_names == ("red", "small")
+    assert len(splits.train) + len(splits.query) == 6
+
+
 def test_columns_can_be_named(folder):
     write_csv(folder / "photos.csv", [(*row, "x") for row in ROWS], header="where,what,other")
     with pytest.raises(ValueError, match="no column seems to hold pictures.*image_column="):

@@ -58,6 +58,8 @@ def read_table(
     require_columns(table.features, image_column=image_column)
     if not isinstance(table.features[image_column], datasets.Image):
         table = _changed(table, image_column, partial(_resolve, str(file.parent)))
+        # now: once all columns of the file are changed, `datasets` miscounts the rows of a table that is cast
+        table = table.cast_column(image_column, datasets.Image(decode=False))
     if label_separator is not None:
         label_column = label_column or find_label_column(table.features, image_column)
         require_columns(table.features, label_column=label_column)
