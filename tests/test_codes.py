@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from concepthash_hf.codes import (
     binarize,
     check_packed,
+    compose_codes,
     hamming_distance,
     pack_bits,
     split_sub_codes,
@@ -148,6 +149,31 @@ def test_queries_broadcast_against_a_database():
 def test_sub_codes_are_concept_major():
     assert split_sub_codes(np.arange(6), 3).tolist() == [[0, 1], [2, 3], [4, 5]]
     assert split_sub_codes(torch.arange(6), 3).tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+@given(GEOMETRIES.flatmap(lambda both: st.tuples(st.just(both), arrays(st.integers(0, 2), both[1], both[0]))))
+def test_a_composed_code_takes_each_concept_from_its_own_code(case):
+    (num_bits, num_concepts), bits = case
+    length = num_bits // num_concepts
+    expected = np.zeros((len(bits), num_bits), dtype=bool)
+    for concept in range(num_concepts):
+        here = slice(concept * length, (concept + 1) * length)
+        expected[:, here] = bits[:, concept, here]
+    packed = pack_bits(bits)
+    np.testing.assert_array_equal(compose_codes(packed, num_bits), pack_bits(expected))
+    np.testing.assert_array_equal(compose_codes(torch.from_numpy(packed), num_bits).numpy(), pack_bits(expected))
+
+
+def test_a_code_composed_of_one_is_that_one():
+    code = np.array([0b10110100, 0b01000000], dtype=np.uint8)
+    np.testing.assert_array_equal(compose_codes(np.stack([code, code, code]), 12), code)
+
+
+def test_only_codes_can_be_composed():
+    with pytest.raises(ValueError, match=r"a code per concept, \(\.\.\., M, bytes\), got shape \(2,\)"):
+        compose_codes(np.zeros(2, dtype=np.uint8), 16)
+    with pytest.raises(ValueError, match="num_bits=16, num_concepts=3"):
+        compose_codes(np.zeros((3, 2), dtype=np.uint8), 16)
 
 
 # bad input

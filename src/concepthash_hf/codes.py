@@ -138,6 +138,33 @@ def sub_code_distances(a: Array, b: Array, num_bits: int, num_concepts: int) -> 
     return split_sub_codes(differing, num_concepts).sum(-1)
 
 
+def compose_codes(codes: Array, num_bits: int) -> Array:
+    """Put a code together from the sub-codes of several: concept m from code m.
+
+    Args:
+        codes: uint8 `(..., M, ceil(num_bits / 8))`, a code per concept; one may stand for several concepts.
+        num_bits: K.
+
+    Returns:
+        uint8 `(..., ceil(num_bits / 8))`, for example to search for the head of one photo with the wing of another.
+
+    Raises:
+        ValueError: if the codes do not fit `num_bits`, there is no axis of concepts, or K does not divide by M.
+
+    Example:
+        >>> import numpy as np
+        >>> this, that = np.array([[0b00000000], [0b11111111]], dtype=np.uint8)
+        >>> composed = compose_codes(np.stack([this, that, this, this]), num_bits=8)  # concept 1 is from that
+        >>> f"{composed[0]:08b}"
+        '00110000'
+    """
+    if codes.ndim < 2:
+        raise ValueError(f"compose_codes takes a code per concept, (..., M, bytes), got shape {tuple(codes.shape)}")
+    sub_codes = split_sub_codes(unpack_bits(codes, num_bits), codes.shape[-2])
+    chosen = [sub_codes[..., concept, concept, :] for concept in range(codes.shape[-2])]
+    return pack_bits(np.concatenate(chosen, -1) if isinstance(codes, np.ndarray) else torch.cat(chosen, -1))
+
+
 def check_packed(codes: Any, num_bits: int | None = None) -> None:
     """Refuse what is not an array of packed codes (of `num_bits` bits, where given).
 

@@ -1,0 +1,21 @@
+"""Search: binary codes with ids and metadata, whole or by concept. Knows nothing of the model that made the codes."""
+
+from .base import CodeIndex, CodeSpec
+from .calibration import Calibration, calibrate_radius
+from .duplicates import near_duplicates
+from .hamming import HammingIndex
+from .results import RangeResult, SearchResult
+from .votes import Vote, neighbour_vote
+
+__all__ = [
+    "Calibration",
+    "CodeIndex",
+    "CodeSpec",
+    "HammingIndex",
+    "RangeResult",
+    "SearchResult",
+    "Vote",
+    "calibrate_radius",
+    "near_duplicates",
+    "neighbour_vote",
+]

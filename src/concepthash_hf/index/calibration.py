@@ -1,0 +1,71 @@
+"""Is it in the collection at all? A radius, measured on photos of which that is known."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .base import CodeIndex
+from .inputs import ArrayLike
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A radius within which a nearest neighbour counts as a find, and what it did on the held-out photos.
+
+    Attributes:
+        radius: bits, inclusive; ready for `range_search`.
+        false_accept_rate: share of the strangers with an item within the radius.
+        accept_rate: share of the members with an item within the radius; None if none were given.
+        num_strangers: photos that the radius was calibrated on.
+    """
+
+    radius: int
+    false_accept_rate: float
+    accept_rate: float | None
+    num_strangers: int
+
+
+def calibrate_radius(
+    index: CodeIndex, strangers: ArrayLike, false_accept_rate: float, members: ArrayLike | None = None
+) -> Calibration:
+    """Find the largest radius that accepts no more strangers than wanted.
+
+    Args:
+        index: the collection.
+        strangers: codes of held-out photos of things that are not in the collection, uint8 `(n, ceil(K / 8))`.
+        false_accept_rate: the share of strangers that may be taken for members, between 0 and 1.
+        members: codes of held-out photos of things that are in it, to tell how many of them the radius accepts.
+
+    Returns:
+        The radius, and the shares that it accepts.
+
+    Raises:
+        ValueError: if the rate is not between 0 and 1, there are too few strangers to tell such a rate, or even a
+            radius of 0 accepts more of them.
+    """
+    if not 0 < false_accept_rate < 1:
+        raise ValueError(f"a false-accept rate lies between 0 and 1, got {false_accept_rate}")
+    nearest = np.sort(_nearest_distances(index, strangers))
+    allowed = math.floor(false_accept_rate * len(nearest) + 1e-9)
+    if allowed < 1:
+        raise ValueError(
+            f"{len(nearest)} strangers cannot tell a rate of {false_accept_rate}: "
+            f"at least {math.ceil(1 / false_accept_rate - 1e-9)} are needed"
+        )
+    # the first stranger that must stay out, and all at its distance
+    radius = int(nearest[allowed]) - 1
+    if radius < 0:
+        raise ValueError(
+            f"{np.mean(nearest == 0):.3g} of the strangers have the very code of an item, more than the "
+            f"{false_accept_rate} wanted: these codes cannot tell them apart"
+        )
+    accepted = None if members is None else float(np.mean(_nearest_distances(index, members) <= radius))
+    return Calibration(radius, float(np.mean(nearest <= radius)), accepted, len(nearest))
+
+
+def _nearest_distances(index: CodeIndex, codes: ArrayLike) -> np.ndarray:
+    distances = index.search(codes, k=1).distances[:, 0]
+    if len(distances) == 0:
+        raise ValueError("no codes to calibrate with")
+    return distances

@@ -1,0 +1,125 @@
+"""The ids and the metadata of the items, by position."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .inputs import name_some
+
+
+def _no_rows() -> pa.Table:
+    return pa.table({"id": pa.array([], pa.int64())})
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An arrow table that is never changed: adding and removing give a new one, sharing memory.
+
+    Attributes:
+        table: the column `id` (int64 or large_string), then the metadata.
+    """
+
+    table: pa.Table = field(default_factory=_no_rows)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """int64 or strings (object) `(n,)`."""
+        return self._id_array.to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def _id_array(self) -> pa.Array:
+        column = self.table["id"]
+        if column.num_chunks == 1:
+            return column.chunk(0)
+        combined = column.combine_chunks()
+        # in the place of its chunks, so as not to keep both
+        object.__setattr__(self, "table", self.table.set_column(0, "id", combined))
+        return combined
+
+    def ids_at(self, positions: np.ndarray) -> np.ndarray:
+        """The ids of items, in the shape of `positions`."""
+        if self.ids.dtype != object:
+            return self.ids[positions]
+        taken = self._id_array.take(pa.array(positions.ravel()))
+        return taken.to_numpy(zero_copy_only=False).reshape(positions.shape)
+
+    def metadata_at(self, positions: np.ndarray) -> list[dict[str, Any]]:
+        """The metadata rows of items, `positions` of shape `(n,)`."""
+        if self.table.num_columns == 1:
+            return [{} for _ in positions]
+        return self.table.drop_columns(["id"]).take(pa.array(positions)).to_pylist()
+
+    def positions_of(self, ids: pa.Array) -> np.ndarray:
+        """The positions of ids, int64 `(n,)`.
+
+        Raises:
+            ValueError: if one is not there, or they are of another kind.
+        """
+        if len(ids) == 0:
+            return np.empty(0, dtype=np.int64)
+        self._check_kind(ids)
+        wanted = ids.dictionary_encode()
+        # looked up the other way round, which needs no table of all ids
+        match = pc.index_in(self.table["id"], value_set=wanted.dictionary).fill_null(-1).to_numpy()
+        found = np.flatnonzero(match >= 0)
+        positions = np.full(len(wanted.dictionary), -1)
+        positions[match[found]] = found
+        unknown = positions < 0
+        if unknown.any():
+            raise ValueError(f"not in the index: {name_some(wanted.dictionary.filter(pa.array(unknown)))}")
+        return positions[wanted.indices.to_numpy()]
+
+    def appended(self, length: int, ids: pa.Array | None, metadata: pa.Table | None) -> "Rows":
+        """These rows and `length` more.
+
+        Raises:
+            ValueError: if an id is there already or of another kind, there is none for a string index, or a column's
+                values do not go together.
+        """
+        if ids is None:
+            ids = self._next_numbers(length)
+        elif len(self) and len(ids):
+            self._check_kind(ids)
+            known = self.table["id"].filter(pc.is_in(self.table["id"], value_set=ids))
+            if len(known):
+                raise ValueError(f"already in the index: {name_some(known.combine_chunks())}; remove them first")
+        columns = {} if metadata is None else {name: metadata[name] for name in metadata.column_names}
+        new = pa.table({"id": ids, **columns})
+        if len(self) == 0:
+            return Rows(new)
+        if length == 0:
+            return self
+        try:
+            return Rows(pa.concat_tables([self.table, new], promote_options="permissive"))
+        except pa.ArrowException as error:
+            raise ValueError(f"the metadata does not go with that of the index: {error}") from None
+
+    def without(self, positions: np.ndarray) -> "Rows":
+        """These rows, some left out."""
+        kept = np.ones(len(self), dtype=bool)
+        kept[positions] = False
+        return Rows(self.table.filter(pa.array(kept)).combine_chunks())
+
+    def _next_numbers(self, length: int) -> pa.Array:
+        if len(self) == 0:
+            return pa.array(np.arange(length))
+        if not pa.types.is_integer(self.table["id"].type):
+            raise ValueError("this index has strings as ids: give an id for every code")
+        first = pc.max(self.table["id"]).as_py() + 1
+        return pa.array(np.arange(first, first + length))
+
+    def _check_kind(self, ids: pa.Array) -> None:
+        own = self.table["id"].type
+        if len(self) and ids.type != own:
+            kinds = {True: "integers", False: "strings"}
+            raise ValueError(
+                f"the ids of this index are {kinds[pa.types.is_integer(own)]}, "
+                f"got {kinds[pa.types.is_integer(ids.type)]}: {name_some(ids)}"
+            )

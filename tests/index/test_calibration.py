@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from concepthash_hf.index import HammingIndex, calibrate_radius
+
+from .oracle import random_codes
+
+
+@pytest.fixture
+def index() -> HammingIndex:
+    return HammingIndex.from_codes(random_codes(500, 32, clusters=20), num_bits=32, num_concepts=4)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.05, 0.3, 0.9])
+def test_the_largest_radius_that_accepts_no_more_strangers(index, rate):
+    strangers = random_codes(1000, 32, seed=5)
+    nearest = index.search(strangers, 1).distances[:, 0]
+    found = calibrate_radius(index, strangers, rate)
+    assert found.false_accept_rate == (nearest <= found.radius).mean() <= rate < (nearest <= found.radius + 1).mean()
+    assert found.num_strangers == 1000 and found.accept_rate is None
+
+
+def test_it_carries_over_to_other_strangers_and_lets_members_in(index):
+    found = calibrate_radius(
+        index, random_codes(2000, 32, seed=5), 0.05, members=random_codes(300, 32, 6, clusters=20)
+    )
+    others = index.search(random_codes(2000, 32, seed=7), 1).distances[:, 0]
+    assert (others <= found.radius).mean() < 0.08
+    assert found.accept_rate > 0.9
+
+
+def test_refused(index):
+    strangers = random_codes(50, 32, seed=5)
+    for rate in (0, 1, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            calibrate_radius(index, strangers, rate)
+    with pytest.raises(ValueError, match="50 strangers cannot tell a rate of 0.01: at least 100"):
+        calibrate_radius(index, strangers, 0.01)
+    calibrate_radius(index, strangers, 0.02)
+    with pytest.raises(ValueError, match="1 of the strangers have the very code"):
+        calibrate_radius(index, index.get_codes(range(50)), 0.02)
+    with pytest.raises(ValueError, match="no codes"):
+        calibrate_radius(index, strangers, 0.02, members=strangers[:0])
+    with pytest.raises(ValueError, match="empty"):
+        calibrate_radius(HammingIndex(index.spec), strangers, 0.02)
+
+
+def test_nobody_is_accepted_by_accident():
+    """All strangers as near as the nearest member: only a radius below that keeps them out."""
+    index = HammingIndex.from_codes(np.zeros((1, 4), dtype=np.uint8), num_bits=32, num_concepts=4)
+    found = calibrate_radius(index, np.full((10, 4), 1, dtype=np.uint8), 0.1)
+    assert (found.radius, found.false_accept_rate) == (3, 0.0)
