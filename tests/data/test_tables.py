@@ -137,7 +137,8 @@ def test_several_labels(folder, image_processor, kind):
 
 
 def test_several_labels_in_a_file_that_has_nothing_else(folder):
-    lines = [f"a/{row}.png,{tags}" for row, tags in enumerate(["red", "red|small", "small", "small", "red", "red|small"])]
+    tags = ["red", "red|small", "small", "small", "red", "red|small"]
+    lines = [f"a/{row}.png,{names}" for row, names in enumerate(tags)]
     (folder / "photos.csv").write_text("\n".join(["image,tags", *lines]))
     splits = load_photos(folder / "photos.csv", label_separator="|", query_fraction=0.5)
     assert splits.multi_label and splits.class_names == ("red", "small")

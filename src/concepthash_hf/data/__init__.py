@@ -2,6 +2,7 @@
 
 from .bad_images import BadImage, find_bad_images
 from .benchmarks import BENCHMARKS, Benchmark, benchmark_table
+from .collection import Collection, load_collection
 from .decode import BadImageError, decode_image
 from .folders import list_photos
 from .load import known_names, load_photos
@@ -15,6 +16,7 @@ __all__ = [
     "BadImage",
     "BadImageError",
     "Benchmark",
+    "Collection",
     "EvalTransform",
     "PhotoDataset",
     "PhotoSplits",
@@ -26,6 +28,7 @@ __all__ = [
     "find_bad_images",
     "known_names",
     "list_photos",
+    "load_collection",
     "load_photos",
     "train_transform",
 ]

@@ -1,0 +1,117 @@
+"""Hash a collection of photos: codes as parquet files, and an index to search.
+
+    accelerate launch examples/encode.py --model outputs/toy_birds-32-20260101-120000 --output_dir codes
+    torchrun --nproc_per_node 2 examples/encode.py --model my_model --dataset my_photos --output_dir codes
+
+A folder needs no classes. Processes share the photos out. After a kill the same command goes on where it was, also
+with another number of processes. Photos that cannot be read are counted and listed in `unreadable.jsonl`.
+"""
+
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from transformers import AutoImageProcessor, HfArgumentParser
+
+from concepthash_hf import ConceptHashVisionModel
+from concepthash_hf.data import BadImage, eval_transform, load_collection
+from concepthash_hf.encoding import UNREADABLE_FILE, add_codes, encode_collection, read_plan
+from concepthash_hf.hashing import on_cpu
+from concepthash_hf.index import CodeSpec, HammingIndex
+
+INDEX_FOLDER = "index"
+
+
+@dataclass
+class Arguments:
+    """Which photos, by which model, into what."""
+
+    model: str = field(metadata={"help": "A saved ConceptHash model: a folder or a Hub id."})
+    output_dir: str = field(metadata={"help": "Where codes and index go; what is there already is not done again."})
+    dataset: str = field(
+        default="toy_birds",
+        metadata={"help": "A folder of photos, a table, toy_birds, a benchmark's short name, a Hub id."},
+    )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Photos hashed at a time and process."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that decode photos, for each process."})
+    photos_per_file: int = field(
+        default=1024, metadata={"help": "A kill loses the work on at most so many photos a process."}
+    )
+    database: str | None = field(
+        default=None, metadata={"help": "Put the codes into PostgreSQL: postgresql://user@host/database."}
+    )
+    table: str = field(default="concepthash_codes", metadata={"help": "Name of the index in the database."})
+
+
+def main() -> None:
+    """Load, hash, index."""
+    args: Arguments = HfArgumentParser(Arguments).parse_args_into_dataclasses()[0]
+    # a process may wait for the slowest as long as it takes
+    accelerator = Accelerator(cpu=on_cpu(), kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=30))])
+    if on_cpu() and accelerator.num_processes == 1:
+        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
+    if not accelerator.is_main_process:
+        logging.disable(logging.WARNING)  # said once is enough
+    with accelerator.main_process_first():  # the others find what the first has prepared in the cache
+        collection = load_collection(args.dataset, data_dir=args.data_dir)
+    model = ConceptHashVisionModel.from_pretrained(args.model).to(accelerator.device)
+    transform = eval_transform(AutoImageProcessor.from_pretrained(args.model))
+
+    started = time.perf_counter()
+    unreadable = encode_collection(
+        model,
+        collection,
+        transform,
+        args.output_dir,
+        accelerator=accelerator,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        photos_per_file=args.photos_per_file,
+    )
+    seconds = time.perf_counter() - started
+    if accelerator.is_main_process:
+        print(f"{len(collection)} photos in {seconds:.1f} s on {accelerator.num_processes} process(es)")
+        report(args, unreadable)
+        print(f"codes: {args.output_dir}/*.parquet; index: {build_index(args)}")
+    accelerator.end_training()
+
+
+def report(args: Arguments, unreadable: list[BadImage]) -> None:
+    """Name the photos that have no code."""
+    if unreadable:
+        print(f"{len(unreadable)} of them cannot be read, see {Path(args.output_dir) / UNREADABLE_FILE}:")
+        for bad in unreadable[:10]:
+            print(f"  {bad.path}: {bad.reason}")
+
+
+def build_index(args: Arguments) -> str:
+    """An exact index of all codes, beside them and, if asked for, in the database; says where."""
+    spec = CodeSpec(**read_plan(args.output_dir)["spec"])
+    folder = Path(args.output_dir) / INDEX_FOLDER
+    index = HammingIndex(spec)
+    add_codes(index, args.output_dir)
+    index.save(folder)
+    if args.database is None:
+        return str(folder)
+    from concepthash_hf.index.postgres import PostgresIndex
+
+    database = PostgresIndex(args.database, spec, table=args.table)
+    add_codes(database, args.output_dir)
+    return f"{folder}, and {args.table} in the database, {len(database)} codes"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,187 @@
+"""Search hashed photos with photos or with words: a table, and a picture of what was found.
+
+    python examples/search.py --model my_model --index codes/index --images new.jpg other.jpg
+    python examples/search.py --model my_model --index codes/index --text "red-tailed hawk" --k 20
+    python examples/search.py --model my_model --index codes/index --images new.jpg --concepts 1 3=0.5
+
+The index is a folder that `examples/encode.py` wrote, a Hub id, or a database: `postgresql://user@host/database`.
+Concepts are numbered from 1, as in the picture.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, HfArgumentParser
+
+from concepthash_hf import ConceptHashModel
+from concepthash_hf.data import BadImageError, Collection, decode_image, eval_transform, load_collection
+from concepthash_hf.encoding import code_spec
+from concepthash_hf.explain.contact_sheet import Found, Hit, contact_sheet
+from concepthash_hf.index import CodeIndex, HammingIndex, SearchResult
+from concepthash_hf.language import DEFAULT_TEMPLATE, clean_class_name, embed_class_names
+
+DATABASE = ("postgresql://", "postgres://")
+
+
+@dataclass
+class Arguments:
+    """What to look for, where, and how."""
+
+    model: str = field(metadata={"help": "The ConceptHash model that made the codes: a folder or a Hub id."})
+    index: str = field(metadata={"help": "A folder, a Hub id, or postgresql://user@host/database."})
+    images: list[str] = field(default_factory=list, metadata={"help": "Photos to search with."})
+    text: list[str] = field(default_factory=list, metadata={"help": "Class names to search with, also new ones."})
+    k: int = field(default=10, metadata={"help": "Hits for each.", "aliases": ["-k"]})
+    concepts: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Search by these concepts only, from 1; with a weight such as 2=0.5 if they differ."},
+    )
+    template: str = field(default=DEFAULT_TEMPLATE, metadata={"help": "What the model read class names in."})
+    table: str = field(default="concepthash_codes", metadata={"help": "Name of the index in the database."})
+    output: str = field(default="search.png", metadata={"help": "Where the picture goes."})
+    dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "What was hashed, as for encode.py: where the photos are if they have moved or are no files."
+        },
+    )
+
+
+def main() -> None:
+    """Hash the queries, search, show."""
+    args: Arguments = HfArgumentParser(Arguments).parse_args_into_dataclasses()[0]
+    if not args.images and not args.text:
+        raise ValueError("give photos as --images or words as --text to search with")
+    model = ConceptHashModel.from_pretrained(args.model).eval()
+    index = open_index(args.index, args.table)
+    index.check_model(None, code_spec(model).revision)
+    weights = concept_weights(args.concepts, index.num_concepts)
+    photos = [decode_image(path) for path in args.images]
+    codes = np.concatenate([hash_photos(model, photos, args), hash_words(model, args)])
+    result = index.search(codes, min(args.k, len(index)), weights)
+    names = [Path(path).name for path in args.images] + args.text
+    known = index.get_metadata(result.ids.ravel())
+    rows = [known[start : start + result.ids.shape[1]] for start in range(0, len(known), result.ids.shape[1])]
+    print(table(names, result, rows))
+    collection = None if args.dataset is None else load_collection(args.dataset)
+    found = to_show([*photos, *args.text], names, result, rows, collection)
+    contact_sheet(found, index.num_bits // index.num_concepts, weights).save(args.output)
+    print(f"\npicture: {args.output}")
+    if not any(hit.image for search in found for hit in search.hits):
+        print("the photos of the hits are not where they were hashed: say where with --dataset")
+
+
+def open_index(location: str, table: str) -> CodeIndex:
+    """An index on disk, on the Hub or in a database."""
+    if location.startswith(DATABASE):
+        from concepthash_hf.index.postgres import PostgresIndex
+
+        return PostgresIndex(location, table=table)
+    return HammingIndex.load(location) if Path(location).exists() else HammingIndex.from_pretrained(location)
+
+
+def concept_weights(concepts: list[str], num_concepts: int) -> np.ndarray | None:
+    """From such as "1" and "3=0.5" to weights of all concepts; None if none is named."""
+    if not concepts:
+        return None
+    weights = np.zeros(num_concepts)
+    for text in concepts:
+        number, _, weight = text.partition("=")
+        try:
+            concept, value = int(number), float(weight or 1)
+        except ValueError:
+            concept, value = 0, 0.0
+        if not 1 <= concept <= num_concepts:
+            raise ValueError(f"--concepts takes numbers from 1 to {num_concepts}, or such as 2=0.5; got {text!r}")
+        weights[concept - 1] = value
+    return weights
+
+
+@torch.no_grad()
+def hash_photos(model: ConceptHashModel, photos: list[Image.Image], args: Arguments) -> np.ndarray:
+    """Codes of pictures."""
+    if not photos:
+        return np.empty((0, -(-model.config.num_bits // 8)), np.uint8)
+    transform = eval_transform(AutoImageProcessor.from_pretrained(args.model))
+    return model.get_hash_codes(torch.stack([transform(photo) for photo in photos])).numpy()
+
+
+def hash_words(model: ConceptHashModel, args: Arguments) -> np.ndarray:
+    """Codes of class names."""
+    if not args.text:
+        return np.empty((0, -(-model.config.num_bits // 8)), np.uint8)
+    if model.text_model is None:
+        raise ValueError(f"{args.model} was saved without its text tower, which words need")
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    return model.get_text_hash_codes(embed_class_names(model.text_model, tokenizer, args.text, args.template)).numpy()
+
+
+def table(names: list[str], result: SearchResult, rows: list[list[dict[str, Any]]]) -> str:
+    """A line for each hit, with its distance in all and by concept."""
+    concepts = " ".join(f"{number:>3}" for number in range(1, result.concept_distances.shape[-1] + 1))
+    lines = []
+    for query, name in enumerate(names):
+        lines += ["", f"{name}", f"{'':>4}  {'distance':>8}  by concept {concepts}"]
+        hits = zip(
+            result.ids[query], result.distances[query], result.concept_distances[query], rows[query], strict=True
+        )
+        for rank, (id, distance, per_concept, row) in enumerate(hits, 1):
+            label = row.get("label")
+            by_concept = " ".join(f"{bits:>3}" for bits in per_concept)
+            what = f"{id}" if label is None else f"{as_text(label)}  ({id})"
+            lines.append(f"{rank:>4}  {distance:>8g}  {'':>10} {by_concept}   {what}")
+    return "\n".join(lines[1:])
+
+
+def to_show(
+    queries: list[Image.Image | str],
+    names: list[str],
+    result: SearchResult,
+    rows: list[list[dict[str, Any]]],
+    collection: Collection | None,
+) -> list[Found]:
+    """Everything with its picture."""
+    row_of = {} if collection is None else {id: row for row, id in enumerate(collection.ids)}
+    searches = []
+    for number, (query, name) in enumerate(zip(queries, names, strict=True)):
+        hits = [
+            Hit(photo_of(id, row, collection, row_of), as_text(row.get("label") or Path(str(id)).name), distance, bits)
+            for id, row, distance, bits in zip(
+                result.ids[number],
+                rows[number],
+                result.distances[number].tolist(),
+                result.concept_distances[number].tolist(),
+                strict=True,
+            )
+        ]
+        searches.append(Found(query, "searched by words" if isinstance(query, str) else name, hits))
+    return searches
+
+
+def photo_of(
+    id: Any, row: dict[str, Any], collection: Collection | None, row_of: dict[Any, int]
+) -> Image.Image | None:
+    """The photo of a hit: of the collection if that was given, else the file that was hashed; None if it is gone."""
+    try:
+        if collection is not None and id in row_of:
+            return collection.image(row_of[id])
+        return None if row.get("path") is None else decode_image(row["path"])
+    except BadImageError:
+        return None
+
+
+def as_text(label: Any) -> str:
+    """A class name, or several, in words."""
+    return ", ".join(map(clean_class_name, label)) if isinstance(label, list) else clean_class_name(label)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")

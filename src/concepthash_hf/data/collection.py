@@ -1,0 +1,154 @@
+"""Photos to hash rather than to learn from: all there are, each with an id of its own."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from .decode import decode_image
+from .folders import list_photos
+from .labels import class_names_of, inner_feature, label_sets
+from .load import load_photos
+from .splits import SPLIT_NAMES, PhotoSplits
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Photos and what is known of them, in the same order.
+
+    Attributes:
+        name: short name.
+        photos: one column, "image", undecoded.
+        rows: "id", distinct texts or numbers; "path", where photos are files; "label", the class name or a list of
+            them, and "split", where photos have classes; and other columns of texts and numbers.
+    """
+
+    name: str
+    photos: datasets.Dataset
+    rows: datasets.Dataset
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def ids(self) -> list[Any]:
+        """Every photo's id."""
+        return self.rows["id"][:]
+
+    def image(self, row: int) -> Any:
+        """A photo as upright RGB.
+
+        Raises:
+            BadImageError: if it cannot be read.
+        """
+        return decode_image(self.photos[row]["image"], row)
+
+
+def load_collection(name_or_path: str | Path, *, data_dir: str | Path | None = None) -> Collection:
+    """Load every photo of a dataset, all splits together, or every picture below a folder.
+
+    Ids are paths relative to the folder, or as the dataset has them; where photos have no paths, or not each one of
+    its own, ids are the numbers of their rows. They stay the same when the folder moves.
+
+    Args:
+        name_or_path: what `load_photos` understands, or a folder of pictures without classes.
+        data_dir: where a benchmark's unpacked archive is, instead of the Hub.
+
+    Raises:
+        ValueError: if there are no photos, or they are not understood.
+
+    Example:
+        >>> collection = load_collection("photos/of/products")  # doctest: +SKIP
+        >>> collection.rows[0]  # doctest: +SKIP
+        {'id': 'lamps/17.jpg', 'path': 'photos/of/products/lamps/17.jpg', 'label': 'lamps', 'split': 'train'}
+    """
+    folder = Path(data_dir or name_or_path)
+    try:
+        splits = load_photos(name_or_path, data_dir=data_dir, on_bad_image="skip")
+    except ValueError as error:
+        if not folder.is_dir():
+            raise
+        photos = list_photos(folder, on_bad_image="skip")
+        logger.warning("taking all %d pictures below %s, without classes: %s", len(photos), folder, error)
+        return Collection(folder.resolve().name, photos, _rows(_paths(photos, "image"), [{}] * len(photos), folder))
+    if folder.is_file():  # a table
+        folder = folder.parent
+    tables = _distinct_splits(splits)
+    images = splits.image_column
+    photos = datasets.concatenate_datasets([table.select_columns(images) for table in tables.values()])
+    if images != "image":
+        photos = photos.rename_column(images, "image")
+    known = [row for split, table in tables.items() for row in _known(table, split, splits.label_column)]
+    paths = [path for table in tables.values() for path in _paths(table, images)]
+    _report_left_out(paths, folder)
+    return Collection(splits.name, photos, _rows(paths, known, folder))
+
+
+def _distinct_splits(splits: PhotoSplits) -> dict[str, datasets.Dataset]:
+    """The database often is the training set."""
+    tables: dict[str, datasets.Dataset] = {}
+    for name in SPLIT_NAMES:
+        table = getattr(splits, name)
+        if table is not None and not any(table is other for other in tables.values()):
+            tables[name] = table
+    return tables
+
+
+def _known(photos: datasets.Dataset, split: str, label_column: str) -> Iterable[dict[str, Any]]:
+    """Each row's label by name, its split, and its other texts and numbers."""
+    feature = photos.features[label_column]
+    names = class_names_of(feature)
+    labels: list[Any] = [[names[label] for label in labels] for labels in label_sets(photos, label_column)]
+    if inner_feature(feature) is feature:
+        labels = [label for (label,) in labels]
+    others = [
+        name
+        for name, feature in photos.features.items()
+        if name not in ("id", "path", "label", "split", label_column)
+        and isinstance(feature, datasets.Value)
+        and feature.dtype != "binary"
+    ]
+    columns = {name: photos[name][:] for name in others} | {"label": labels, "split": [split] * len(labels)}
+    return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+
+
+def _paths(photos: datasets.Dataset, image_column: str) -> list[tuple[str | None, bool]]:
+    """Each photo's path, and whether it is a file (pictures inside a table may have a name too)."""
+    flat = photos.select_columns(image_column).flatten()  # so that no picture is read
+    is_file = len(photos) > 0 and photos[0][image_column]["bytes"] is None
+    return [(path, is_file) for path in flat[f"{image_column}.path"][:]]
+
+
+def _report_left_out(paths: list[tuple[str | None, bool]], folder: Path) -> None:
+    """Say so if there are pictures beside those that belong to a class or a table."""
+    taken = {path for path, is_file in paths if is_file}
+    if folder.is_dir() and any(path is not None and Path(path).is_relative_to(folder) for path in taken):
+        below = list_photos(folder, on_bad_image="skip").flatten()["image.path"]
+        if left_out := [path for path in below if path not in taken]:
+            logger.warning(
+                "%d pictures below %s belong to no class and are left out, e.g. %s", len(left_out), folder, left_out[0]
+            )
+
+
+def _rows(paths: list[tuple[str | None, bool]], known: list[dict[str, Any]], folder: Path) -> datasets.Dataset:
+    ids: list[Any] = [_relative(path, folder) for path, _ in paths]
+    if None in ids or len(set(ids)) < len(ids):
+        ids = list(range(len(ids)))
+    columns: dict[str, list] = {"id": ids}
+    if any(is_file for _, is_file in paths):
+        columns["path"] = [path if is_file else None for path, is_file in paths]
+    for name in dict.fromkeys(name for row in known for name in row):
+        columns[name] = [row.get(name) for row in known]
+    return datasets.Dataset.from_dict(columns)
+
+
+def _relative(path: str | None, folder: Path) -> str | None:
+    """The same wherever the folder is; paths from elsewhere stay whole."""
+    if path is None or "://" in path:
+        return path
+    return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path

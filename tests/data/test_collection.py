@@ -1,0 +1,151 @@
+"""All photos that there are, each with an id of its own."""
+
+import json
+import logging
+
+import datasets
+import pytest
+from PIL import Image
+
+from concepthash_hf.data import list_photos, load_photos
+from concepthash_hf.data.collection import load_collection
+from concepthash_hf.data.toy_birds import SPECIES
+
+
+def save_photo(path, colour="red"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), colour).save(path)
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Three photos of each of two classes."""
+    for name in ("robin", "wren"):
+        for number in range(3):
+            save_photo(tmp_path / "birds" / name / f"{number}.png")
+    return tmp_path / "birds"
+
+
+def test_a_folder_of_classes(classes):
+    collection = load_collection(classes)
+    assert len(collection) == 6
+    assert sorted(collection.ids) == [f"{name}/{number}.png" for name in ("robin", "wren") for number in range(3)]
+    for row in collection.rows:
+        assert row["path"] == str(classes / row["id"])
+        assert row["label"] == row["id"].split("/")[0]
+    splits = load_photos(classes)
+    queries = {image["path"] for image in splits.query["image"]}
+    assert {row["path"] for row in collection.rows if row["split"] == "query"} == queries
+
+
+def test_photos_and_rows_belong_together(tmp_path):
+    for number in range(12):
+        save_photo(tmp_path / "xy"[number % 2] / f"{number}.png", (20 * number, 0, 0))
+    collection = load_collection(tmp_path)
+    for row, known in enumerate(collection.rows):
+        number = int(known["id"].split("/")[1].removesuffix(".png"))
+        assert collection.image(row).getpixel((0, 0)) == (20 * number, 0, 0)
+
+
+def test_ids_stay_when_the_folder_moves(classes, monkeypatch):
+    ids = load_collection(classes).ids
+    moved = classes.rename(classes.with_name("moved"))
+    assert load_collection(moved).ids == ids
+    monkeypatch.chdir(moved.parent)
+    assert load_collection("moved").ids == ids
+    monkeypatch.chdir(moved)
+    assert load_collection(".").ids == ids
+
+
+def test_a_folder_without_classes(tmp_path, caplog):
+    for name in ("a.png", "2024/b.png", "2024/05/c.png"):
+        save_photo(tmp_path / name)
+    collection = load_collection(tmp_path)
+    assert sorted(collection.ids) == ["2024/05/c.png", "2024/b.png", "a.png"]
+    assert collection.rows.column_names == ["id", "path"]
+    assert "taking all 3 pictures" in caplog.text and "without classes" in caplog.text
+
+
+def test_pictures_beside_the_classes_are_not_forgotten_in_silence(classes, caplog):
+    save_photo(classes / "stray.png")
+    assert len(load_collection(classes)) == 6
+    assert "1 pictures below" in caplog.text and "stray.png" in caplog.text
+
+
+def test_nothing_to_say_of_ordinary_folders(classes, caplog):
+    with caplog.at_level(logging.WARNING):
+        load_collection(classes)
+    assert not caplog.records
+
+
+def test_train_test_and_database(tmp_path):
+    for split, names in {"train": "ab", "test": "cd", "database": "cd"}.items():
+        for name in names:
+            save_photo(tmp_path / split / name / "1.png")
+    rows = load_collection(tmp_path).rows
+    found = sorted((row["id"], row["label"], row["split"]) for row in rows)
+    assert found == [
+        ("database/c/1.png", "c", "database"),
+        ("database/d/1.png", "d", "database"),
+        ("test/c/1.png", "c", "query"),
+        ("test/d/1.png", "d", "query"),
+        ("train/a/1.png", "a", "train"),
+        ("train/b/1.png", "b", "train"),
+    ]
+
+
+def test_what_a_table_knows_comes_along(classes):
+    lines = [f"{name}/{n}.png,{name},{n},{'garden' if n else ''}" for name in ("robin", "wren") for n in range(3)]
+    (classes / "photos.csv").write_text("\n".join(["file_name,species,number,place", *lines]))
+    rows = load_collection(classes / "photos.csv").rows
+    assert sorted(rows["id"]) == sorted(line.split(",")[0] for line in lines)
+    for row in rows:
+        name, number = row["id"].removesuffix(".png").split("/")
+        assert (row["label"], row["number"], row["place"]) == (name, number, "garden" if int(number) else "")
+
+
+def test_several_labels(tmp_path):
+    for number in range(4):
+        save_photo(tmp_path / f"{number}.png")
+    rows = [{"image": f"{number}.png", "tags": ["red", "small"] if number % 2 else ["blue"]} for number in range(4)]
+    (tmp_path / "photos.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    labels = {row["id"]: row["label"] for row in load_collection(tmp_path / "photos.jsonl").rows}
+    assert {id: sorted(names) for id, names in labels.items()} == {row["image"]: row["tags"] for row in rows}
+
+
+@pytest.mark.parametrize("names", [[None] * 4, ["1.png"] * 4])
+def test_photos_without_paths_of_their_own_are_numbered(tmp_path, names):
+    save_photo(tmp_path / "one.png")
+    content = (tmp_path / "one.png").read_bytes()
+    photos = datasets.Dataset.from_dict(
+        {"image": [{"bytes": content, "path": name} for name in names], "label": [0, 1, 0, 1]},
+        features=datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a", "b"])),
+    )
+    photos.to_parquet(tmp_path / "photos.parquet")
+    collection = load_collection(tmp_path / "photos.parquet")
+    assert collection.ids == [0, 1, 2, 3]
+    assert "path" not in collection.rows.column_names
+    assert collection.image(2).size == (8, 8)
+
+
+def test_toy_birds():
+    collection = load_collection("toy_birds")
+    splits = load_photos("toy_birds")
+    assert len(collection) == len(splits.train) + len(splits.query)
+    assert set(collection.rows["label"]) == {species.name for species in SPECIES}
+    assert collection.rows[len(splits.train)]["label"] == splits.class_names[splits.query[0]["label"]]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(ValueError, match="no pictures below"):
+        load_collection(tmp_path)
+    with pytest.raises(ValueError, match="neither a known dataset nor a file or folder"):
+        load_collection(str(tmp_path / "nowhere"))
+
+
+def test_all_pictures_of_real_photos(shared_dir):
+    folder = shared_dir / "data" / "cub100" / "test"
+    collection = load_collection(folder)
+    paths = [image["path"] for image in list_photos(folder)["image"]]
+    assert sorted(collection.rows["path"]) == paths
+    assert len(set(collection.rows["label"])) == 100

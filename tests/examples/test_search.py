@@ -1,0 +1,171 @@
+"""examples/search.py, as its users run it."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bird_photos import NAMES, save_untrained, write_photos
+from PIL import Image
+from transformers import AutoImageProcessor
+
+from concepthash_hf import ConceptHashModel
+from concepthash_hf.codes import sub_code_distances
+from concepthash_hf.data import decode_image, eval_transform
+from concepthash_hf.data.collection import load_collection
+from concepthash_hf.encoding import add_codes, code_spec, encode_collection
+from concepthash_hf.index import HammingIndex
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "search.py"
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("birds") / "photos", 4)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_untrained(tmp_path_factory.mktemp("model") / "untrained")
+
+
+@pytest.fixture(scope="module")
+def index_folder(tmp_path_factory, birds, saved):
+    folder = tmp_path_factory.mktemp("codes")
+    model = ConceptHashModel.from_pretrained(saved)
+    transform = eval_transform(AutoImageProcessor.from_pretrained(saved))
+    encode_collection(model, load_collection(birds), transform, folder)
+    index = HammingIndex(code_spec(model))
+    add_codes(index, folder)
+    index.save(folder / "index")
+    return folder / "index"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys, saved, index_folder):
+    monkeypatch.chdir(tmp_path)
+
+    def script(*words, model=saved, index=index_folder):
+        words = ["--model", model, "--index", index, *words]
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        return capsys.readouterr().out
+
+    return script
+
+
+def hits_in(printed: str) -> list[list[str]]:
+    """Per hit: rank, distance, distances by concept, the rest."""
+    return [line.split() for line in printed.splitlines() if line.startswith(" ") and line.split()[0].isdigit()]
+
+
+def distances_to(saved, index_folder, code) -> dict[str, np.ndarray]:
+    """Every item's distance by concept, measured without an index."""
+    index = HammingIndex.load(index_folder)
+    per_concept = sub_code_distances(code, index.get_codes(index.ids), 12, 3)
+    return dict(zip(index.ids.tolist(), per_concept, strict=True))
+
+
+def check_hits(hits: list[list[str]], truth: dict[str, np.ndarray], weights=(1, 1, 1)) -> None:
+    measured = {id: float(per_concept @ np.array(weights)) for id, per_concept in truth.items()}
+    assert [int(hit[0]) for hit in hits] == list(range(1, len(hits) + 1))
+    assert [float(hit[1]) for hit in hits] == sorted(measured.values())[: len(hits)]
+    for hit in hits:
+        id = hit[-1].strip("()")
+        assert float(hit[1]) == measured[id]
+        assert list(map(int, hit[2:5])) == truth[id].tolist()
+        assert " ".join(hit[5:-1]) == id.split("/")[0].replace("_", " ")
+
+
+def test_a_photo(run, saved, birds, index_folder, tmp_path):
+    photo = birds / NAMES[2] / "1.png"
+    printed = run("--images", photo, "-k", 7)
+    transform = eval_transform(AutoImageProcessor.from_pretrained(saved))
+    pixel_values = transform(decode_image(photo))[None]
+    code = ConceptHashModel.from_pretrained(saved).get_hash_codes(pixel_values).numpy()
+    hits = hits_in(printed)
+    assert len(hits) == 7
+    check_hits(hits, distances_to(saved, index_folder, code))
+    assert np.asarray(Image.open(tmp_path / "search.png")).std() > 20
+
+
+def test_words_also_new_ones_and_a_photo(run, saved, birds, index_folder, tmp_path):
+    words = [NAMES[0].replace("_", " "), "spotted owl of the night"]
+    printed = run("--text", *words, "--images", birds / NAMES[2] / "1.png", "--output", "found.png")
+    blocks = printed.split("\n\n")
+    assert [block.splitlines()[0] for block in blocks[:3]] == ["1.png", *words]
+    assert all(len(hits_in(block)) == 10 for block in blocks[:3])
+    model = ConceptHashModel.from_pretrained(saved)
+    check_hits(
+        hits_in(blocks[1]),
+        distances_to(saved, index_folder, model.get_text_hash_codes(model.class_embeddings[:1]).numpy()),
+    )
+    assert (tmp_path / "found.png").is_file() and not (tmp_path / "search.png").exists()
+
+
+def test_some_concepts(run, saved, birds, index_folder):
+    photo = birds / NAMES[2] / "1.png"
+    transform = eval_transform(AutoImageProcessor.from_pretrained(saved))
+    code = ConceptHashModel.from_pretrained(saved).get_hash_codes(transform(decode_image(photo))[None]).numpy()
+    printed = run("--images", photo, "--concepts", "1", "3=0.5")
+    check_hits(hits_in(printed), distances_to(saved, index_folder, code), weights=(1, 0, 0.5))
+
+
+def test_a_small_index_gives_all_it_has(run):
+    assert len(hits_in(run("--text", "owl", "-k", 1000))) == 20
+
+
+def test_photos_that_are_gone_and_found_again(run, saved, birds, index_folder, tmp_path):
+    moved = birds.rename(birds.with_name("moved"))
+    try:
+        assert "say where with --dataset" in run("--text", "owl", "--output", "without.png")
+        assert "--dataset" not in run("--text", "owl", "--output", "with.png", "--dataset", moved)
+    finally:
+        moved.rename(birds)
+    without, found = (np.asarray(Image.open(tmp_path / name), int) for name in ("without.png", "with.png"))
+    assert without.shape == found.shape and np.abs(found - without).mean() > 20
+    run("--text", "owl", "--output", "in place.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "in place.png"), int), found)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "error: give photos as --images or words as --text"),
+        (["--images", "nowhere.jpg"], "error: unreadable picture nowhere.jpg: no such file"),
+        (
+            ["--text", "owl", "--concepts", "4"],
+            "error: --concepts takes numbers from 1 to 3, or such as 2=0.5; got '4'",
+        ),
+        (["--text", "owl", "--concepts", "beak"], "got 'beak'"),
+        (["--text", "owl", "--concepts", "1=heavy"], "got '1=heavy'"),
+        (["--text", "owl", "--concepts", "1=-2"], "error: concept_weights are finite, not negative"),
+        (["--text", "owl", "-k", "0"], "error: k is a number of items from 1"),
+    ],
+)
+def test_mistakes(run, words, message):
+    with pytest.raises(SystemExit, match=message):
+        run(*words)
+
+
+def test_codes_of_another_model(run, tmp_path):
+    other = save_untrained(tmp_path / "other", seed=1)
+    with pytest.raises(SystemExit, match="error: the codes of this index were made by untrained"):
+        run("--text", "owl", model=other)
+
+
+def test_a_model_without_words(run, saved, birds, index_folder, tmp_path):
+    model = ConceptHashModel.from_pretrained(saved)
+    model.text_model = None
+    model.config.text_config = None
+    model.save_pretrained(tmp_path / "mute")
+    AutoImageProcessor.from_pretrained(saved).save_pretrained(tmp_path / "mute")
+    with pytest.raises(SystemExit, match="error: .*mute was saved without its text tower, which words need"):
+        run("--text", "owl", model=tmp_path / "mute")
+    assert len(hits_in(run("--images", birds / NAMES[2] / "1.png", model=tmp_path / "mute"))) == 10
+
+
+def test_no_such_index(run):
+    with pytest.raises(SystemExit, match="error: "):
+        run("--text", "owl", index="./nowhere")

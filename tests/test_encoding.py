@@ -1,0 +1,262 @@
+"""Hashing a collection into a folder: every photo once, whatever happens on the way."""
+
+import json
+import shutil
+from dataclasses import asdict
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from bird_photos import NAMES, NUM_BITS, NUM_CONCEPTS, save_untrained, write_photos
+from runs import Killed, files_in, forget_accelerate
+from transformers import AutoImageProcessor
+
+from concepthash_hf import ConceptHashModel, ConceptHashVisionModel
+from concepthash_hf.data import eval_transform
+from concepthash_hf.data.collection import load_collection
+from concepthash_hf.encoding import add_codes, code_spec, encode_collection, read_codes, read_plan
+from concepthash_hf.index import CodeSpec, HammingIndex
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory):
+    """35 photos, and two files that are none."""
+    folder = write_photos(tmp_path_factory.mktemp("birds"), 7)
+    (folder / NAMES[0] / "empty.png").touch()
+    (folder / NAMES[3] / "text.jpg").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_untrained(tmp_path_factory.mktemp("model") / "untrained")
+
+
+@pytest.fixture
+def model(saved):
+    forget_accelerate()
+    return ConceptHashModel.from_pretrained(saved)
+
+
+@pytest.fixture(scope="module")
+def transform(saved):
+    return eval_transform(AutoImageProcessor.from_pretrained(saved))
+
+
+@pytest.fixture(scope="module")
+def collection(birds):
+    return load_collection(birds)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, saved, collection, transform):
+    """The folder of an undisturbed run."""
+    forget_accelerate()
+    folder = tmp_path_factory.mktemp("whole")
+    model = ConceptHashModel.from_pretrained(saved)
+    encode_collection(model, collection, transform, folder, batch_size=4, photos_per_file=10)
+    return folder
+
+
+def rows_in(folder) -> list[dict]:
+    files = sorted(str(file) for file in folder.glob("*.parquet"))
+    return list(datasets.Dataset.from_parquet(files, cache_dir=str(folder / "cache")))
+
+
+def test_every_readable_photo_once_with_its_code(whole, collection, model, transform):
+    rows = rows_in(whole)
+    unreadable = {f"{NAMES[0]}/empty.png", f"{NAMES[3]}/text.jpg"}
+    readable = [row for row, id in enumerate(collection.ids) if id not in unreadable]
+    assert [row["id"] for row in rows] == [collection.ids[row] for row in readable]
+    assert len(rows) == 35
+    pixel_values = torch.stack([transform(collection.image(row)) for row in readable])
+    assert [row["code"] for row in rows] == model.get_hash_codes(pixel_values).tolist()
+    assert len({tuple(row["code"]) for row in rows}) > 5
+    for row, number in zip(rows, readable, strict=True):
+        assert {name: row[name] for name in ("path", "label", "split")} == {
+            name: collection.rows[number][name] for name in ("path", "label", "split")
+        }
+
+
+def test_load_dataset_opens_it(whole, tmp_path):
+    found = datasets.load_dataset("parquet", data_files=f"{whole}/*.parquet", split="train", cache_dir=str(tmp_path))
+    assert found.features["code"] == datasets.List(datasets.Value("uint8"), length=2)
+    codes = np.array(found["code"][:], np.uint8)
+    np.testing.assert_array_equal(codes, np.concatenate([codes for codes, _ in read_codes(whole)]))
+    assert codes.shape == (35, 2)
+
+
+def test_unreadable_photos_are_listed(whole, collection, model, transform):
+    found = encode_collection(model, collection, transform, whole, photos_per_file=10)
+    listed = [json.loads(line) for line in (whole / "unreadable.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in listed} == {f"{NAMES[0]}/empty.png", f"{NAMES[3]}/text.jpg"}
+    assert [asdict(bad) for bad in found] == [{key: row[key] for key in ("row", "path", "reason")} for row in listed]
+    reasons = {row["id"]: row["reason"] for row in listed}
+    assert "empty" in reasons[f"{NAMES[0]}/empty.png"] and "not a picture" in reasons[f"{NAMES[3]}/text.jpg"]
+    for row in listed:
+        assert collection.ids[row["row"]] == row["id"]
+        assert (whole / row["file"]).is_file()
+
+
+def kill_at(model, batch: int):
+    """Let hashing die at its n-th batch, from 1; count the photos that it hashes."""
+    hash_photos, counts = model.get_hash_codes, []
+
+    def count(pixel_values):
+        counts.append(len(pixel_values))
+        if len(counts) == batch:
+            raise Killed
+        return hash_photos(pixel_values)
+
+    model.get_hash_codes = count
+    return counts
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 11])
+def test_going_on_after_a_kill(whole, saved, collection, transform, tmp_path, batch):
+    forget_accelerate()
+    settings = {"photos_per_file": 10, "batch_size": 4}  # three batches a file
+    model = ConceptHashVisionModel.from_pretrained(saved)
+    kill_at(model, batch)
+    with pytest.raises(Killed):
+        encode_collection(model, collection, transform, tmp_path / "codes", **settings)
+    left = files_in(tmp_path / "codes")
+    files = [name for name in left if name.endswith(".parquet")]
+    assert len(files) == (batch - 1) // 3
+    with pytest.raises(ValueError, match="missing or damaged: run the command"):
+        list(read_codes(tmp_path / "codes"))
+
+    model = ConceptHashVisionModel.from_pretrained(saved)
+    counts = kill_at(model, 0)
+    encode_collection(model, collection, transform, tmp_path / "codes", **settings)
+    assert rows_in(tmp_path / "codes") == rows_in(whole)
+    assert sum(counts) == 35 - sum(len(codes) for codes, _ in list(read_codes(whole))[: len(files)])
+    for name in files:
+        assert (tmp_path / "codes" / name).read_bytes() == left[name]
+
+
+def test_what_is_done_is_not_done_again(whole, collection, model, transform, tmp_path):
+    shutil.copytree(whole, tmp_path / "codes")
+    before = files_in(tmp_path / "codes")
+    counts = kill_at(model, 1)
+    encode_collection(model, collection, transform, tmp_path / "codes", photos_per_file=10)
+    assert not counts
+    assert files_in(tmp_path / "codes") == before
+
+
+def test_half_a_file_is_written_anew(whole, collection, model, transform, tmp_path):
+    shutil.copytree(whole, tmp_path / "codes")
+    first, second, *_ = sorted((tmp_path / "codes").glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:100])
+    second.rename(second.with_name(f"{second.name}.partial"))
+    encode_collection(model, collection, transform, tmp_path / "codes", photos_per_file=10)
+    assert rows_in(tmp_path / "codes") == rows_in(whole)
+    assert not list((tmp_path / "codes").glob("*.partial"))
+
+
+def test_a_repaired_photo(saved, transform, model, tmp_path):
+    folder = write_photos(tmp_path / "birds", 2)
+    broken = folder / NAMES[1] / "0.png"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:50])
+    codes = tmp_path / "codes"
+    (bad,) = encode_collection(model, load_collection(folder), transform, codes, photos_per_file=3)
+    assert bad.path == str(broken)
+    broken.write_bytes(content)
+    (codes / json.loads((codes / "unreadable.jsonl").read_text())["file"]).unlink()
+    assert encode_collection(model, load_collection(folder), transform, codes, photos_per_file=3) == []
+    assert (codes / "unreadable.jsonl").read_text() == ""
+    assert len(rows_in(codes)) == 10
+
+
+def test_no_photo_of_a_file_or_batch_is_readable(model, transform, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.png").touch()
+    bad = encode_collection(
+        model, load_collection(folder), transform, tmp_path / "codes", batch_size=2, photos_per_file=3
+    )
+    assert [image.row for image in bad] == [0, 1, 2, 3, 4]
+    assert [codes.shape for codes, _ in read_codes(tmp_path / "codes")] == [(0, 2), (0, 2)]
+
+
+def test_decoding_in_other_processes(whole, collection, model, transform, tmp_path):
+    settings = {"batch_size": 4, "photos_per_file": 10}
+    encode_collection(model, collection, transform, tmp_path / "codes", num_workers=1, **settings)
+    assert rows_in(tmp_path / "codes") == rows_in(whole)
+
+
+def test_another_model_other_photos_other_files(whole, birds, collection, model, transform, tmp_path):
+    before = files_in(whole)
+    other = ConceptHashModel.from_pretrained(save_untrained(tmp_path / "other", seed=1))
+    fewer = load_collection(birds / NAMES[0])
+    with pytest.raises(ValueError, match="begun with other model: sha256:.*, now sha256:"):
+        encode_collection(other, collection, transform, whole, photos_per_file=10)
+    with pytest.raises(ValueError, match="begun with other photos: 37 with .*, now 8 with"):
+        encode_collection(model, fewer, transform, whole, photos_per_file=10)
+    with pytest.raises(ValueError, match="begun with other photos_per_file: 10, now 11"):
+        encode_collection(model, collection, transform, whole, photos_per_file=11)
+    with pytest.raises(ValueError, match="photos_per_file must be at least 1, got 0"):
+        encode_collection(model, collection, transform, tmp_path / "new", photos_per_file=0)
+    assert files_in(whole) == before
+
+
+def test_killed_before_anything_was_there(collection, model, transform, tmp_path):
+    (tmp_path / "encoding.json.partial").write_text("{")
+    encode_collection(model, collection, transform, tmp_path)
+    assert len(rows_in(tmp_path)) == 35
+
+
+def test_a_folder_of_somebody_else(collection, model, transform, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="is no folder of codes: encoding.json cannot be read"):
+        encode_collection(model, collection, transform, tmp_path)
+    assert list(files_in(tmp_path)) == ["thesis.tex"]
+
+
+def test_a_newer_format(whole, tmp_path):
+    plan = json.loads((whole / "encoding.json").read_text())
+    (tmp_path / "encoding.json").write_text(json.dumps(plan | {"format_version": 2}))
+    with pytest.raises(ValueError, match="has format 2, newer than this package knows"):
+        read_plan(tmp_path)
+
+
+def test_into_an_index(whole, model):
+    spec = CodeSpec(**read_plan(whole)["spec"])
+    assert spec == code_spec(model)
+    index = HammingIndex(spec)
+    add_codes(index, whole)
+    rows = rows_in(whole)
+    assert index.ids.tolist() == [row["id"] for row in rows]
+    assert index.get_codes(index.ids).tolist() == [row["code"] for row in rows]
+    assert index.get_metadata(index.ids[:2]) == [
+        {name: row[name] for name in row if name not in ("id", "code")} for row in rows[:2]
+    ]
+    with pytest.raises(ValueError, match="already in the index"):
+        add_codes(index, whole)
+    other = HammingIndex(CodeSpec(NUM_BITS, NUM_CONCEPTS, "other", "sha256:0"))
+    with pytest.raises(ValueError, match="made by other at revision sha256:0"):
+        add_codes(other, whole)
+    assert len(index) == 35 and len(other) == 0
+
+
+def test_an_index_half_done_adds_nothing(whole, model, tmp_path):
+    shutil.copytree(whole, tmp_path / "codes")
+    max((tmp_path / "codes").glob("*.parquet")).unlink()
+    index = HammingIndex(code_spec(model))
+    with pytest.raises(ValueError, match="missing or damaged"):
+        add_codes(index, tmp_path / "codes")
+    assert len(index) == 0
+
+
+def test_the_spec_of_a_model_is_that_of_its_weights(saved, model, tmp_path):
+    spec = code_spec(model)
+    assert (spec.num_bits, spec.num_concepts, spec.model_id) == (NUM_BITS, NUM_CONCEPTS, "untrained")
+    shutil.copytree(saved, tmp_path / "a copy")
+    copy = code_spec(ConceptHashVisionModel.from_pretrained(tmp_path / "a copy"))
+    assert copy.model_id == "a copy" and copy.revision == spec.revision
+    with torch.no_grad():
+        model.vision_model.hash_head.projection.weight[0, 0] += 1e-3
+    assert code_spec(model).revision != spec.revision
