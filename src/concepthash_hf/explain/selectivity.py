@@ -1,0 +1,108 @@
+"""Whether a change of one part shows in one sub-code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch.utils.data import DataLoader, Dataset
+
+from ..codes import binarize, split_sub_codes
+from .attention import AnyConceptHash, read_batch, vision_config
+
+
+def selectivity(
+    model: AnyConceptHash,
+    photos: Dataset,
+    part_names: Sequence[str],
+    seed: int = 0,
+    batch_size: int = 16,
+    num_workers: int = 0,
+) -> dict[str, Any]:
+    """Change one part of what a photo shows, and count the flipped bits of every sub-code.
+
+    Args:
+        model: of any number of concepts.
+        photos: items with "pixel_values" `(3, H, W)` and "changed" `(P, 3, H, W)`, the photo with each part changed,
+            such as `data.toy_birds.ChangedBirds`.
+        part_names: P names.
+        seed: of the halves (see below).
+        batch_size: photos at a time, each of which is P + 1 pictures.
+        num_workers: processes that make photos.
+
+    Returns:
+        A dict that is ready for JSON (P parts, M concepts):
+
+        - `part_names`, `num_photos`;
+        - `flips` (P, M): the share of the bits of each sub-code that flip when the part changes;
+        - `concentration` (P): of all bits that flip with a part, the share in the sub-code that reacts to it most,
+          which is chosen on a random half of the photos and measured on the other, and the other way round; None for a
+          part that flips nothing; `mean_concentration`; `concentration_chance`, 1 / M, is that of flips that have
+          nothing to do with concepts.
+
+    Raises:
+        ValueError: if there are no photos, or the names do not fit them.
+    """
+    num_concepts = vision_config(model).num_concepts
+    flips = []
+    for batch in DataLoader(photos, batch_size, num_workers=num_workers):
+        if batch["changed"].shape[1] != len(part_names):
+            raise ValueError(f"{len(part_names)} part names for photos with {batch['changed'].shape[1]} changes")
+        pictures = torch.cat([batch["pixel_values"][:, None], batch["changed"]], dim=1)
+        bits = binarize(read_batch(model, pictures.flatten(0, 1))[0]).unflatten(0, pictures.shape[:2])
+        flips.append(split_sub_codes(bits[:, 1:] ^ bits[:, :1], num_concepts).float().mean(-1).cpu())
+    if not flips:
+        raise ValueError("there are no photos in which a part could change")
+    flipped = torch.cat(flips).double().numpy()
+    half = np.random.default_rng(seed).permutation(len(flipped)) % 2 == 0
+    concentration = _concentration(flipped[half].mean(0), flipped[~half].mean(0))
+    known = concentration[np.isfinite(concentration)]
+    return {
+        "num_photos": len(flipped),
+        "part_names": list(part_names),
+        "flips": flipped.mean(0).tolist(),
+        "concentration": [float(value) if np.isfinite(value) else None for value in concentration],
+        "mean_concentration": float(known.mean()) if len(known) else None,
+        "concentration_chance": 1 / num_concepts,
+    }
+
+
+def agreement_with_localisation(selective: dict[str, Any], localised: dict[str, Any]) -> float | None:
+    """Measure whether the concepts that look at a part are those whose bits flip when it changes.
+
+    Spearman's rank correlation, over all concepts and changed parts, of the concept's score for the part and the
+    flipped share of its sub-code, each over its mean over concepts for that part.
+
+    Args:
+        selective: what `selectivity` gave.
+        localised: what `localisation` gave for the same model; has all the changed parts.
+
+    Returns:
+        Between -1 and 1; 0 by chance. None where there is nothing to correlate: a single concept, concepts that all do
+        the same, no part that flips a bit and is seen.
+
+    Raises:
+        ValueError: if a changed part was not localised.
+    """
+    if missing := [part for part in selective["part_names"] if part not in localised["part_names"]]:
+        raise ValueError(f"no localisation of the changed parts {missing}; it has {localised['part_names']}")
+    columns = [localised["part_names"].index(part) for part in selective["part_names"]]
+    scores = np.array(localised["score"], dtype=float).T[columns]
+    flips = np.array(selective["flips"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        looked, flipped = (values / values.mean(1, keepdims=True) for values in (scores, flips))
+    known = np.isfinite(looked) & np.isfinite(flipped)
+    if known.sum() < 2 or any(np.ptp(values[known]) < 1e-9 for values in (looked, flipped)):
+        return None
+    return float(spearmanr(looked[known], flipped[known]).statistic)
+
+
+def _concentration(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Share of the flips (P, M) of one half in the sub-code that reacts most in the other, mean of both ways (P)."""
+    parts = np.arange(len(one))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ways = [
+            measured[parts, chosen.argmax(1)] / measured.sum(1) for chosen, measured in ((one, other), (other, one))
+        ]
+    return np.mean(ways, axis=0)
