@@ -14,7 +14,7 @@ from concepthash_hf.data.toy_birds import SPECIES, split_species, toy_birds
 from concepthash_hf.toy_clip import save_toy_clip
 
 TRAIN = Path(__file__).parents[1] / "train.py"
-FROM_SCRATCH = "--freeze_backbone false --num_bits 32 --adapter_dim 32".split()
+FROM_SCRATCH = "--freeze_backbone false --num_bits 32 --adapter_dim 32 --diversity_weight 2".split()
 RECIPE = (
     "--augmentation gentle --optimizer adamw --learning_rate 1e-3 --weight_decay 0.05 --overwrite_output_dir".split()
 )
@@ -34,12 +34,12 @@ def main(folder: Path) -> None:
     toy_birds(species=kept).save_to_disk(folder / "kept")
     toy_birds(species=held_out).save_to_disk(folder / "held_out")
     save_toy_clip(folder / "clip", [species.name for species in SPECIES])
-    base = train(folder / "kept", folder / "clip", folder / "base", 30, FROM_SCRATCH)
+    base = train(folder / "kept", folder / "clip", folder / "base", 50, FROM_SCRATCH)
     tuned = train(folder / "held_out", folder / "base", folder / "tuned", 2, ["--freeze_backbone", "false"])
     scratch = train(folder / "held_out", folder / "clip", folder / "scratch", 2, FROM_SCRATCH)
     report = {
         "species": {"kept": len(kept), "held_out": len(held_out)},
-        "map_base_on_kept_after_30_epochs": base["eval_map"],
+        "map_base_on_kept_after_50_epochs": base["eval_map"],
         "map_on_held_out_after_2_epochs": {
             "from_the_saved_model": tuned["eval_map"],
             "from_scratch": scratch["eval_map"],

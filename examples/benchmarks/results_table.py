@@ -53,10 +53,10 @@ def settings(entry: dict[str, Any]) -> tuple:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Markdown, a row for each setting; means over seeds."""
+    """Markdown, a row for each setting; mean metrics over seeds, and the times of every run."""
     rows = [
         "| photos | backbone | bits | class embeddings | diversity | precision | mAP@all (seeds) | P@1 | P@10 "
-        "| s per step (threads) | training + evaluation |",
+        "| s per step (threads) | training + evaluation, min |",
         "|" + " --- |" * 11,
     ]
     for key in dict.fromkeys(settings(entry) for entry in records):
@@ -66,15 +66,17 @@ def table(records: list[dict[str, Any]]) -> str:
         def mean(name: str, runs: list[dict[str, Any]] = runs) -> float:
             return sum(run[name] for run in runs) / len(runs)
 
-        step = f"{mean('train_runtime') / first['train_steps']:.2f} ({first['environment']['threads']})"
+        steps = ", ".join(
+            f"{run['train_runtime'] / run['train_steps']:.2f} ({run['environment']['threads']})" for run in runs
+        )
+        minutes = ", ".join(f"{run['train_runtime'] / 60:.1f} + {run['eval_runtime'] / 60:.1f}" for run in runs)
         seeds = ", ".join(f"{run['seed']}: {run['eval_map']:.4f}" for run in runs)
         rows.append(
             f"| {first['photos']} | {first['backbone']} | {first['num_bits']} "
             f"| {'sign' if first['binarize_class_embeddings'] else 'values'} | {first['diversity_weight']:g} "
             f"| {'float32' if first['mixed_precision'] == 'no' else first['mixed_precision']} "
             f"| **{mean('eval_map'):.4f}** ({seeds}) | {mean('eval_precision@1'):.3f} "
-            f"| {mean('eval_precision@10'):.3f} | {step} "
-            f"| {mean('train_runtime') / 60:.1f} + {mean('eval_runtime') / 60:.1f} min |"
+            f"| {mean('eval_precision@10'):.3f} | {steps} | {minutes} |"
         )
     return "\n".join(rows)
 

@@ -23,7 +23,9 @@ def save_toy_clip(folder: str | Path, class_names: Iterable[str], image_size: in
 
     Nothing in it is pretrained. Its text tower maps names that share words to nearby embeddings all the same, since
     random attention averages what the words stand for; that is all the language guidance that the default run has.
-    Its vision tower is a starting point to train from scratch (`freeze_backbone=False`).
+    Its vision tower is a starting point to train from scratch (`freeze_backbone=False`). It has two layers: in deeper
+    ones trained from scratch, patches stand for the whole picture by the time the concepts read them, and where a
+    concept looks says little about what its bits depend on.
 
     Args:
         folder: where to write; `ConceptHashModel.from_clip` reads it.
@@ -47,7 +49,7 @@ def save_toy_clip(folder: str | Path, class_names: Iterable[str], image_size: in
         vision_config={
             "hidden_size": 96,
             "intermediate_size": 192,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "image_size": image_size,
             "patch_size": image_size // 8,
