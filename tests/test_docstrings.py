@@ -5,7 +5,19 @@ import importlib
 
 import pytest
 
-MODULES = ["codes", "configuration_concepthash", "convert", "language", "losses", "modeling_concepthash"]
+MODULES = [
+    *(
+        "base_clip",
+        "codes",
+        "configuration_concepthash",
+        "convert",
+        "explain.crops",
+        "index.hamming",
+        "language",
+        "losses",
+    ),
+    "modeling_concepthash",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,12 +1,46 @@
-"""The shape of a ConceptHash model."""
+"""The shape of a ConceptHash model, and the format of its checkpoints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+# of checkpoints; raised when what is written can no longer be read by the code that was there before
+FORMAT_VERSION = 1
+
+
+class _CheckpointConfig:
+    """Refuses the config.json of other kinds of models and of newer formats."""
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> tuple[dict, dict]:
+        """Read a config.json: see `transformers.PreTrainedConfig`.
+
+        Raises:
+            ValueError: if it is not that of a ConceptHash model, or of a newer format.
+        """
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        _check_model_type(config_dict, pretrained_model_name_or_path, cls)
+        _check_format(config_dict, pretrained_model_name_or_path)
+        return config_dict, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a config of a dict.
+
+        Raises:
+            ValueError: if it is of a newer format.
+        """
+        _check_format(config_dict, "this checkpoint")
+        # says what a file holds; what is saved again is in today's format
+        return super().from_dict(config_dict | {"format_version": FORMAT_VERSION}, **kwargs)
+
 
 @strict
-class ConceptHashVisionConfig(CLIPVisionConfig):
+class ConceptHashVisionConfig(_CheckpointConfig, CLIPVisionConfig):
     """Shape of the tower that hashes photos: a CLIP vision transformer with adapters, concept tokens and a hash head.
 
     All sizes of the transformer itself are `CLIPVisionConfig`'s. `projection_dim` is also the width of the concept
@@ -19,6 +53,7 @@ class ConceptHashVisionConfig(CLIPVisionConfig):
         prompt_num_heads: attention heads of the block that prepares the concept tokens, halved until they divide
             `projection_dim`.
         prompt_dropout: dropout probability inside that block.
+        format_version: of checkpoints; not to be set.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: if `num_bits` does not divide by `num_concepts`, a size is not
@@ -37,6 +72,7 @@ class ConceptHashVisionConfig(CLIPVisionConfig):
     adapter_dim: int = 384
     prompt_num_heads: int = 8
     prompt_dropout: float | int = 0.1
+    format_version: int = FORMAT_VERSION
 
     @property
     def bits_per_concept(self) -> int:
@@ -60,7 +96,7 @@ class ConceptHashVisionConfig(CLIPVisionConfig):
 
 
 @strict
-class ConceptHashConfig(PreTrainedConfig):
+class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
     """Shape of a ConceptHash model: the vision tower, language guidance and the objectives.
 
     The vision tower's own fields (`num_bits`, `num_concepts`, `adapter_dim`, ...) may be given here directly; they
@@ -81,6 +117,9 @@ class ConceptHashConfig(PreTrainedConfig):
         margin: subtracted from the cosine of the true class (g in the paper).
         scale: inverse temperature of the cosine cross-entropies.
         base_model_name_or_path: the CLIP this model was built from.
+        base_model_revision: its commit, if it came from the Hub.
+        base_fingerprints: in a small checkpoint, of the CLIP's towers that it leaves out; not to be set.
+        format_version: of checkpoints; not to be set.
         num_labels: C, the number of classes; or give `id2label`.
 
     Example:
@@ -109,6 +148,9 @@ class ConceptHashConfig(PreTrainedConfig):
     margin: float | int = 0.2
     scale: float | int = 8.0
     base_model_name_or_path: str | None = None
+    base_model_revision: str | None = None
+    base_fingerprints: dict[str, str] | None = None
+    format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
         own_fields = ConceptHashVisionConfig.__annotations__
@@ -132,7 +174,8 @@ class ConceptHashConfig(PreTrainedConfig):
     def from_dict(cls, config_dict, **kwargs):
         """Make a config of a dict; keyword arguments overrule it, the vision tower's own fields among them."""
         vision_kwargs = {name: kwargs.pop(name) for name in ConceptHashVisionConfig.__annotations__ if name in kwargs}
-        return super().from_dict({**config_dict, **vision_kwargs}, **kwargs)
+        # of a file too: a model that was loaded from a small checkpoint has all its weights
+        return super().from_dict({**config_dict, **vision_kwargs, "base_fingerprints": None}, **kwargs)
 
     @property
     def num_bits(self) -> int:
@@ -161,6 +204,29 @@ class ConceptHashConfig(PreTrainedConfig):
             raise ValueError(f"margin must not be negative and scale positive, got {self.margin} and {self.scale}")
         if self.class_embedding_dim is not None and self.class_embedding_dim < 1:
             raise ValueError(f"class_embedding_dim must be positive or None, got {self.class_embedding_dim}")
+
+
+def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted: type) -> None:
+    model_type = config_dict.get("model_type")
+    if model_type is None:
+        raise ValueError(f"{source} holds no ConceptHash model: there is no config.json with a model_type")
+    if model_type not in (ConceptHashConfig.model_type, ConceptHashVisionConfig.model_type):
+        hint = "; a new one is built on it by ConceptHashModel.from_clip" if model_type == "clip" else ""
+        raise ValueError(f"{source} holds a {model_type!r} model, not a ConceptHash{hint}")
+    if wanted is ConceptHashConfig and model_type == ConceptHashVisionConfig.model_type:
+        raise ValueError(
+            f"{source} holds only the vision tower of a ConceptHash, which hashes photos: load it with "
+            "ConceptHashVisionModel (or AutoModel)"
+        )
+
+
+def _check_format(config_dict: Mapping[str, Any], source: str | Path) -> None:
+    version = config_dict.get("format_version", 1)  # the first checkpoints did not say
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{source} is of checkpoint format {version}, this concepthash_hf reads formats up to {FORMAT_VERSION}: "
+            "install a newer one (pip install --upgrade concepthash_hf)"
+        )
 
 
 __all__ = ["ConceptHashConfig", "ConceptHashVisionConfig"]

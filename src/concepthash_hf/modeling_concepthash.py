@@ -3,7 +3,7 @@
 Notation: B photos, N patches, d vision width, p CLIP's projection width, t text width, M concepts, K bits, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,15 @@ from typing import Any, Unpack, cast
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoImageProcessor,
     AutoTokenizer,
-    CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
     CLIPTextModel,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers import initialization as init
@@ -30,10 +30,11 @@ from transformers.models.clip.modeling_clip import (
     CLIPPreTrainedModel,
     CLIPVisionEmbeddings,
 )
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .base_clip import clip_commit, load_clip, load_clip_config
 from .codes import binarize, pack_bits
 from .configuration_concepthash import ConceptHashConfig, ConceptHashVisionConfig
 from .language import DEFAULT_TEMPLATE, embed_class_names
@@ -45,6 +46,10 @@ from .losses import (
     diversity_loss,
     quantization_loss,
 )
+from .small_checkpoints import VARIANT, WEIGHTS_NAME, SmallCheckpoint, leave_out_base
+
+# of `from_pretrained`, what says where on the Hub to look
+_HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 @dataclass
@@ -255,6 +260,120 @@ class ConceptHashPreTrainedModel(CLIPPreTrainedModel):
     _keep_in_fp32_modules_strict = ["batch_norm.weight", "batch_norm.bias", "batch_norm.running_*", "class_embeddings"]
     _can_record_outputs = {"hidden_states": ConceptHashEncoderLayer, "attentions": CLIPAttention}
     _can_compile_fullgraph = True
+    # what comes from CLIP
+    _clip_towers: tuple[str, ...]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
+        config: PreTrainedConfig | str | Path | None = None,
+        base_model_name_or_path: str | Path | None = None,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load from a folder or the Hub: see `transformers.PreTrainedModel.from_pretrained`.
+
+        A small checkpoint (`save_pretrained(..., trained_only=True)`) is completed with the weights of the CLIP that
+        it was trained on, which must be the very same.
+
+        Args:
+            pretrained_model_name_or_path: a folder or Hub id; or None, with `config` and `state_dict`.
+            *model_args: for the constructor.
+            config: used in place of the checkpoint's own.
+            base_model_name_or_path: where the CLIP of a small checkpoint is now; default where it was in training.
+            output_loading_info: also give what was missing, unexpected or of another shape.
+            **kwargs: `dtype`, `device_map`, `revision` and so on; or fields of the config to overrule.
+
+        Raises:
+            ValueError: if this is another kind of model, of a newer format, damaged or incomplete; or if the CLIP of a
+                small checkpoint cannot be loaded or is another one.
+            OSError: if there is no checkpoint.
+        """
+        source, small = pretrained_model_name_or_path, None
+        if source is not None:
+            hub_kwargs = {name: kwargs[name] for name in _HUB_KWARGS if name in kwargs}
+            config_dict, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
+            base = base_model_name_or_path or getattr(config, "base_model_name_or_path", None)
+            small = SmallCheckpoint.find(source, config_dict, base, hub_kwargs)
+        try:
+            if small is None:
+                loaded = super().from_pretrained(
+                    source, *model_args, config=config, output_loading_info=True, **kwargs
+                )
+            else:
+                state = small.state_dict(cls._clip_towers)
+                loaded = super().from_pretrained(
+                    None, *model_args, config=config or source, state_dict=state, output_loading_info=True, **kwargs
+                )
+        except SafetensorError as error:
+            raise ValueError(
+                f"the weights in {source} are damaged or incomplete ({error}); copy or download them again "
+                "(force_download=True)"
+            ) from error
+        model, info = loaded
+        if small is not None:
+            model._remember_origin(small)
+        if source is not None:
+            model._check_backbone_was_there(source, info["missing_keys"])
+        return loaded if output_loading_info else model
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        *args: Any,
+        trained_only: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save into a folder, as safetensors: see `transformers.PreTrainedModel.save_pretrained`.
+
+        Args:
+            save_directory: the folder.
+            is_main_process: whether this process is the one that writes.
+            state_dict: default the model's own.
+            *args: of `transformers`.
+            trained_only: make a small checkpoint, without the frozen weights of the CLIP that the model was built on.
+                `from_pretrained` then needs that CLIP, from its Hub id or folder.
+            **kwargs: of `transformers`.
+
+        Raises:
+            ValueError: for `trained_only`, if the model has no CLIP, that cannot be loaded, or the frozen weights are
+                not those of it.
+        """
+        stale = WEIGHTS_NAME
+        if trained_only:
+            if not isinstance(self, ConceptHashModel):
+                raise ValueError(
+                    "a tower alone does not know its CLIP: save the whole ConceptHashModel with trained_only=True, it "
+                    "loads into ConceptHashVisionModel too"
+                )
+            state_dict, self.config.base_fingerprints = leave_out_base(state_dict or self.state_dict(), self.config)
+            kwargs["variant"], stale = VARIANT, SAFE_WEIGHTS_NAME
+        try:
+            super().save_pretrained(save_directory, is_main_process, state_dict, *args, **kwargs)
+        finally:
+            if trained_only:
+                self.config.base_fingerprints = None
+        if is_main_process:
+            (Path(save_directory) / stale).unlink(missing_ok=True)
+
+    def _remember_origin(self, small: SmallCheckpoint) -> None:
+        """As if it had been loaded from a whole checkpoint of that name; and where its CLIP is."""
+        self.name_or_path = self.config.name_or_path = str(small.name_or_path)
+        if isinstance(self, ConceptHashModel):
+            self.config.base_model_name_or_path, self.config.base_model_revision = small.base
+
+    def _check_backbone_was_there(self, source: str | Path, missing: Iterable[str]) -> None:
+        """Parts of ours may be started anew, with transformers' warning; a random backbone is of no use."""
+        backbone = set(self.backbone_parameters())
+        lost = {name for name, parameter in self.named_parameters() if parameter in backbone} & set(missing)
+        if lost:
+            raise ValueError(
+                f"{source} is incomplete: {len(lost)} weights of the backbone are missing, such as {min(lost)}"
+            )
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -295,7 +414,7 @@ class ConceptHashPreTrainedModel(CLIPPreTrainedModel):
         elif isinstance(module, ConceptHashModel):
             if module.class_embeddings is not None:
                 init.normal_(module.class_embeddings)
-        elif isinstance(self.config, ConceptHashConfig):
+        elif isinstance(self, ConceptHashModel):
             # CLIP's rules read fields that only the configs of towers have
             PreTrainedModel._init_weights(self, module)
         else:
@@ -310,6 +429,7 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
     """
 
     config: ConceptHashVisionConfig
+    _clip_towers = ("vision_model",)
     # a checkpoint of the whole model loads here too
     _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|class_embeddings|concept_classifier)"]
 
@@ -435,6 +555,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
     """
 
     config: ConceptHashConfig
+    _clip_towers = ("vision_model", "text_model")
     # transformers.Trainer: the loss is a mean over the batch, not yet divided for gradient accumulation
     accepts_loss_kwargs = False
     # what `from_clip` found; save it beside the model
@@ -455,7 +576,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load from a folder or the Hub: see `transformers.PreTrainedModel.from_pretrained`."""
+        """Load from a folder or the Hub: see `ConceptHashPreTrainedModel.from_pretrained`."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # loading replaces the parameters, and all that it puts in require gradients
@@ -507,11 +628,12 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             | {"projection_dim": clip_config.projection_dim, "dtype": None},
             text_config=clip_config.text_config.to_dict() | {"dtype": None} if keep_text_model else None,
             base_model_name_or_path=str(clip_name_or_path),
+            base_model_revision=clip_commit(clip_name_or_path),
             **config_kwargs,
         )
         if class_names is not None:
             _check_names_fit(class_names, config_kwargs)
-        clip = CLIPModel.from_pretrained(clip_name_or_path, dtype=torch.float32)
+        clip = load_clip(clip_name_or_path)
         model = cls(config)
         model._load_clip_weights(clip)
         if class_names is not None and class_embeddings is None:
@@ -572,6 +694,12 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         self.class_embeddings = class_embeddings.detach().clone().to(device, torch.float32)
         centroids = torch.randn(len(names), self.config.vision_config.hidden_size)
         self.concept_classifier.centroids = nn.Parameter(centroids.to(device, dtype))
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that come from CLIP, of both towers."""
+        yield from self.vision_model.backbone_parameters()
+        if self.text_model is not None:
+            yield from self.text_model.parameters()
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that training changes."""
@@ -761,24 +889,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def load_clip_config(clip_name_or_path: str | Path) -> CLIPConfig:
-    """Read the config of a CLIP.
-
-    Raises:
-        ValueError: if this is no CLIP with both towers.
-    """
-    try:
-        config = AutoConfig.from_pretrained(clip_name_or_path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{clip_name_or_path} is no CLIP that can be loaded: {error}") from error
-    if not isinstance(config, CLIPConfig):
-        raise ValueError(
-            f"{clip_name_or_path} holds a {config.model_type!r} model; a CLIP with both towers (model_type 'clip') is "
-            "needed, such as openai/clip-vit-base-patch32"
-        )
-    return config
 
 
 def _check_names_fit(class_names: Sequence[Any], config_kwargs: dict[str, Any]) -> None:

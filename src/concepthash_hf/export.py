@@ -1,0 +1,97 @@
+"""Export to ONNX: what hashes photos, for programs without PyTorch."""
+
+import copy
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .codes import binarize, pack_bits
+from .modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
+
+
+def export_onnx(
+    model: ConceptHashModel | ConceptHashVisionModel, path: str | Path, image_size: int | None = None
+) -> Path:
+    """Write the part of a model that hashes photos as an ONNX file; needs the extra `concepthash_hf[onnx]`.
+
+    The graph has one input: `pixel_values`, float32 `(batch, 3, size, size)`, any number of photos as the image
+    processor saved with the model makes them. It has two outputs: `code_logits`, float32 `(batch, K)`, and `codes`,
+    uint8 `(batch, ceil(K / 8))`, what `get_hash_codes` gives. `num_bits` and `num_concepts` are in the metadata of the
+    file. Weights are written in float32, and the model stays as it is.
+
+    Args:
+        model: on any device, in any mode.
+        path: the file to write, e.g. `model.onnx`; its folder is made. Weights over 2 GB go into a second file beside.
+        image_size: side of the photos in pixels; default what the model was made for.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: if the extra is not installed.
+        ValueError: if the image size is smaller than a patch.
+
+    Example:
+        >>> export_onnx(ConceptHashModel.from_pretrained("my_model"), "my_model/model.onnx")  # doctest: +SKIP
+        >>> session = onnxruntime.InferenceSession("my_model/model.onnx")  # doctest: +SKIP
+        >>> code_logits, codes = session.run(None, {"pixel_values": pixel_values})  # doctest: +SKIP
+    """
+    if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
+        raise ImportError(
+            f'export to ONNX needs {" and ".join(missing)}, which is not installed: pip install "concepthash_hf[onnx]"'
+        )
+    tower = model.vision_model if isinstance(model, ConceptHashModel) else model
+    size = tower.config.image_size if image_size is None else image_size
+    if size < tower.config.patch_size:
+        raise ValueError(f"image_size must be at least one patch ({tower.config.patch_size} pixels), got {size}")
+    with _quiet("onnxscript"):
+        program = torch.onnx.export(
+            _Hasher(tower, interpolate_pos_encoding=size != tower.config.image_size),
+            # a batch of 1 would be taken for the only one
+            (torch.zeros(2, tower.config.num_channels, size, size),),
+            dynamo=True,
+            dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch")}},
+            input_names=["pixel_values"],
+            output_names=["code_logits", "codes"],
+            verbose=False,
+        )
+    assert program is not None
+    for name in ("num_bits", "num_concepts"):
+        program.model.metadata_props[name] = str(getattr(tower.config, name))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program.save(path)
+    return path
+
+
+class _Hasher(nn.Module):
+    """Pixels to code logits and packed codes, on the CPU, in float32, in evaluation mode."""
+
+    def __init__(self, tower: ConceptHashVisionModel, interpolate_pos_encoding: bool):
+        super().__init__()
+        self.tower = copy.deepcopy(tower).to("cpu", torch.float32)
+        self.tower.set_attn_implementation("sdpa")  # flash attention has no place in a graph
+        self.interpolate_pos_encoding = interpolate_pos_encoding
+        self.eval()
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.tower(pixel_values, interpolate_pos_encoding=self.interpolate_pos_encoding)
+        code_logits = output.code_logits
+        return code_logits, pack_bits(binarize(code_logits))
+
+
+@contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """Only errors of a logger inside: the exporter's optimizer warns of what it leaves as it is."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
