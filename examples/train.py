@@ -45,8 +45,9 @@ from concepthash_hf.data import (
 )
 from concepthash_hf.explain import concept_sheet
 from concepthash_hf.hashing import on_cpu
-from concepthash_hf.hub import ensure_repo, push_folder, write_model_card
-from concepthash_hf.language import embed_class_names
+from concepthash_hf.hub import HubError, ensure_repo, push_to_hub
+from concepthash_hf.language import clean_class_name, embed_class_names
+from concepthash_hf.model_card import CardPhotos, write_model_card
 from concepthash_hf.toy_clip import save_toy_clip
 from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, train, write_json
 
@@ -57,10 +58,12 @@ TOY_RECIPE: dict[str, Any] = {
     "num_bits": 32,
     "adapter_dim": 32,
     "freeze_backbone": False,
-    "num_train_epochs": 30,
+    "diversity_weight": 2.0,
+    "num_train_epochs": 50,
     "optimizer": "adamw",
     "learning_rate": 1e-3,
     "weight_decay": 0.05,
+    "license": "apache-2.0",
 }
 # what a saved model has learned cannot be changed by fine-tuning it
 FIXED_BY_TRAINING = ("num_bits", "num_concepts", "adapter_dim", "binarize_class_embeddings")
@@ -104,10 +107,16 @@ class ModelArguments:
     )
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the output folder when done."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to; default the output folder's name."})
+    include_code: bool = field(
+        default=False, metadata={"help": "Upload the model's code too, for those without this package."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Of the weights, for the card: apache-2.0, cc-by-nc-4.0, ..."}
+    )
 
     def config_kwargs(self) -> dict[str, Any]:
         """The fields of the model's config that were given."""
-        others = ("model_name_or_path", "push_to_hub", "hub_model_id")
+        others = ("model_name_or_path", "push_to_hub", "hub_model_id", "include_code", "license")
         return {name: value for name, value in asdict(self).items() if value is not None and name not in others}
 
 
@@ -152,10 +161,12 @@ def main() -> None:
         dataset.report_bad_images()
     results |= {"photos": {"name": splits.name, **splits.counts}, "augmentation": photo_args.augmentation}
     folder = Path(args.output_dir)
-    write_outputs(folder, model, processor, tokenizer, results, datasets["query"], splits, repo_id)
+    write_outputs(folder, model, processor, tokenizer, results, datasets["query"], splits)
+    write_model_card(folder, model.config, CardPhotos.from_splits(splits), results, repo_id, model_args.license)
     print(f"mAP {results['eval_map']:.4f} ({results['eval_num_queries']} queries); model in {folder}")
     if model_args.push_to_hub:
-        print(f"uploaded: {push_folder(folder, repo_id).commit_url}")
+        commit = push_to_hub(folder, repo_id, include_code=model_args.include_code)
+        print(f"uploaded: {commit.commit_url}")
 
 
 def parse_arguments() -> tuple[PhotoArguments, ModelArguments, ConceptHashTrainingArguments]:
@@ -261,17 +272,16 @@ def write_outputs(
     results: dict[str, Any],
     query_photos: Dataset,
     splits: PhotoSplits,
-    repo_id: str,
 ) -> None:
-    """What belongs beside the weights: processor, tokenizer, results, a first picture, the card."""
+    """What belongs beside the weights: processor, tokenizer, results, a first picture."""
     processor.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / "all_results.json", results)
     shown = some_photos(query_photos, 4)
-    captions = [", ".join(class_names_of(photo["labels"], splits.query_class_names)) for photo in shown]
+    names = [class_names_of(photo["labels"], splits.query_class_names) for photo in shown]
+    captions = [", ".join(map(clean_class_name, words)) for words in names]
     pixel_values = torch.stack([photo["pixel_values"] for photo in shown])
     concept_sheet(model, pixel_values, processor, captions).save(folder / "concepts.png")
-    write_model_card(folder, model.config, results, splits.name, repo_id)
 
 
 def class_names_of(labels: int | torch.Tensor, names: Sequence[str]) -> list[str]:
@@ -299,7 +309,7 @@ def some_photos(dataset: Dataset, number: int) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, FloatingPointError, StrictDataclassError) as error:
+    except (ValueError, FloatingPointError, StrictDataclassError, HubError) as error:
         sys.exit(f"error: {error}")
     finally:
         PartialState(cpu=on_cpu()).destroy_process_group()

@@ -1,102 +1,132 @@
-"""The generated card."""
+"""Publishing, as far as it needs no Hub: the code that travels. The rest is in test_hub_http.py."""
 
+import ast
 import json
+import shutil
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from common import tiny_config
-from huggingface_hub import ModelCard
+import torch
+from common import save_tiny_clip, tiny_model
+from transformers import AutoModel
 
-from concepthash_hf.hub import write_model_card
+import concepthash_hf
+from concepthash_hf import ConceptHashConfig, ConceptHashModel
+from concepthash_hf.hub import add_code, push_to_hub
+from concepthash_hf.model_card import update_model_card
+from concepthash_hf.small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 
-RESULTS: dict[str, Any] = {
-    "train_loss": 1.234567,
-    "train_steps": 4321,
-    "train_runtime": 98.7,
-    "eval_map": 0.87654321,
-    "eval_precision@1": 0.9,
-    "eval_num_queries": 480,
-    "eval_num_database": 1440,
-    "eval_runtime": 12.5,
-    "arguments": {
-        "num_train_epochs": 30,
-        "learning_rate": 0.002,
-        "max_grad_norm": None,
-        "optimizer": "adamw",
-        "seed": 42,
-    },
-    "environment": {"torch": "9.8.7", "transformers": "6.5.4", "device": "cpu", "concepthash_hf": "0.0.1"},
-}
+SOURCE = Path(concepthash_hf.__file__).parent
+CARD = '# Birds\n\nOurs.\n\n```python\nmodel_id = "run"\nmodel = load(model_id)\n```\n\n## Photos\n\nmodel_id = none\n'
 
 
-def card_of(folder: Path, results: dict[str, Any] | None = None, **config: Any) -> str:
-    write_model_card(folder, tiny_config(**config), results or RESULTS, "toy_birds", "someone/birds")
-    return (folder / "README.md").read_text()
+@pytest.fixture(scope="module")
+def with_code(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(folder)
+    add_code(folder)
+    return folder
 
 
-def rows(card: str, heading: str) -> dict[str, str]:
-    """The table below a heading, which must be one block of lines as Markdown wants it."""
-    lines = card.split(f"## {heading}\n")[1].split("\n## ")[0].splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("| ---"))
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert lines[start - 1].startswith("|") and lines[start - 2] == ""
-    assert all(line.startswith("|") for line in lines[start : start + len(table) - 1])
-    assert not any(line for line in lines[start + len(table) - 1 :][:1])
-    return dict(table[2:])
+def test_the_code_is_there_as_it_is(with_code):
+    config = json.loads((with_code / "config.json").read_text())
+    for reference in config["auto_map"].values():
+        module, _, name = reference.partition(".")
+        assert hasattr(sys.modules[f"concepthash_hf.{module}"], name)
+        assert (with_code / f"{module}.py").is_file()
+    for file in with_code.glob("*.py"):
+        assert file.read_bytes() == (SOURCE / file.name).read_bytes()
 
 
-def test_the_hub_reads_it(tmp_path):
-    card_of(tmp_path)
-    data = ModelCard.load(tmp_path / "README.md").data
-    assert data.library_name == "concepthash_hf"
-    assert data.pipeline_tag == "image-feature-extraction"
+def test_the_code_needs_nothing_else_of_this_package(with_code):
+    """What travels imports torch, transformers and what these bring, and what travels with it."""
+    brought = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy"}
+    for file in with_code.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1 and (with_code / f"{node.module}.py").is_file(), ast.unparse(node)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+                for name in names:
+                    assert name.split(".")[0] in brought | sys.stdlib_module_names, f"{file.name}: {ast.unparse(node)}"
 
 
-def test_it_says_what_was_measured(tmp_path):
-    card = card_of(tmp_path)
-    assert "# ConceptHash, 12 bits, toy_birds" in card
-    assert "3 sub-codes" in card.replace("\n", " ")
-    assert "(5 classes)" in card
-    assert 'from_pretrained("someone/birds")' in card
-    assert "uint8, 2 bytes a photo" in card
-    assert "(480)" in card and "1440 photos" in card
-    retrieval = rows(card, "Retrieval")
-    assert retrieval["map"] == "0.8765"
-    assert retrieval["precision@1"] == "0.9000"
-    assert retrieval["num_queries"] == "480"
-    assert set(retrieval) == {"map", "precision@1", "num_queries", "num_database", "runtime"}
-    training = rows(card, "Training")
-    assert training.items() >= {"num_train_epochs": "30", "learning_rate": "0.002", "optimizer": "adamw"}.items()
-    assert "max_grad_norm" not in training  # was not given
-    assert "4321 steps" in card and "99 s on cpu" in card and "torch 9.8.7, transformers 6.5.4" in card
-    assert "{{" not in card and "{%" not in card and "None" not in card
+def test_saving_a_model_writes_no_code(tmp_path):
+    """It is no setting of the class: what was published with code does not change what is saved."""
+    tiny_model().save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.py"))
+    assert "auto_map" not in json.loads((tmp_path / "config.json").read_text())
 
 
-def test_without_evaluation_it_says_nothing_of_retrieval(tmp_path):
-    card = card_of(tmp_path, {name: value for name, value in RESULTS.items() if not name.startswith("eval_")})
-    assert "Retrieval" not in card
-    assert "()" not in card
-    assert rows(card, "Training")["seed"] == "42"
+def test_the_way_of_transformers_works_too(with_code, tmp_path, monkeypatch):
+    """`register_for_auto_class`, then save: the same files and the same auto_map."""
+    for kind, name in ((ConceptHashConfig, "AutoConfig"), (ConceptHashModel, "AutoModel")):
+        monkeypatch.setattr(kind, "_auto_class", None)
+        kind.register_for_auto_class(name)
+    tiny_model().save_pretrained(tmp_path)
+    ours, theirs = ({path.name for path in folder.iterdir()} for folder in (with_code, tmp_path))
+    assert ours == theirs
+    auto_maps = [json.loads((folder / "config.json").read_text())["auto_map"] for folder in (with_code, tmp_path)]
+    assert auto_maps[0] == auto_maps[1]
 
 
-def test_every_number_of_it_is_in_the_results(tmp_path):
-    """Other results, other card."""
-    changed = json.loads(
-        json.dumps(RESULTS).replace("0.87654321", "0.11112222").replace("480", "77").replace("30", "31")
+def test_the_installed_package_is_used_where_it_is(with_code):
+    """Code beside the weights is for others; nobody who has the package must trust it."""
+    assert type(AutoModel.from_pretrained(with_code)) is ConceptHashModel
+
+
+def test_adding_code_twice_changes_nothing(with_code, tmp_path):
+    again = shutil.copytree(with_code, tmp_path / "again")
+    add_code(again)
+    for file in with_code.iterdir():
+        assert file.read_bytes() == (again / file.name).read_bytes()
+
+
+def test_a_card_changes_its_model_and_nothing_else(tmp_path):
+    (tmp_path / "README.md").write_text(CARD)
+    update_model_card(tmp_path, "someone/birds")
+    assert (tmp_path / "README.md").read_text() == CARD.replace('"run"', '"someone/birds"')
+
+
+def test_a_card_speaks_once_of_what_lies_beside_it(with_code, tmp_path):
+    """Below the snippets, whatever else people wrote."""
+    folder = shutil.copytree(with_code, tmp_path / "model")
+    (folder / "README.md").write_text(CARD)
+    for _ in range(2):
+        update_model_card(folder, "run")
+    before, after = CARD.split("\n## Photos")
+    text = (folder / "README.md").read_text()
+    assert text.startswith(before) and text.endswith("\n## Photos" + after)
+    assert text.count("trust_remote_code=True") == 1 and "frozen" not in text
+
+    tiny_model(base_model_name_or_path="someone/clip").config.save_pretrained(folder)
+    (folder / "model.safetensors").rename(folder / SMALL_WEIGHTS)
+    for _ in range(2):
+        update_model_card(folder, "run")
+    text = (folder / "README.md").read_text()
+    assert text.count("takes the frozen weights from someone/clip") == text.count("trust_remote_code=True") == 1
+
+
+def test_a_card_that_ends_with_its_snippets(with_code, tmp_path):
+    folder = shutil.copytree(with_code, tmp_path / "model")
+    (folder / "README.md").write_text(CARD.split("\n## Photos")[0])
+    update_model_card(folder, "run")
+    assert (folder / "README.md").read_text().endswith("codes = model.get_hash_codes(**inputs)\n```\n")
+
+
+def test_a_card_of_somebody_else_is_left_alone(with_code, tmp_path):
+    folder = shutil.copytree(with_code, tmp_path / "model")
+    (folder / "README.md").write_text("# Mine\n")
+    update_model_card(folder, "someone/birds")
+    assert (folder / "README.md").read_text() == "# Mine\n"
+
+
+def test_a_trained_part_whose_base_nobody_else_has_is_not_published(tmp_path):
+    clip = save_tiny_clip(tmp_path / "clip")
+    model = ConceptHashModel.from_clip(
+        clip, class_embeddings=torch.randn(5, 16), num_labels=5, num_bits=12, adapter_dim=8
     )
-    one, other = card_of(tmp_path), card_of(tmp_path, changed)
-    assert "0.8765" not in other and "480" not in other
-    assert rows(other, "Retrieval")["map"] == "0.1111"
-    assert rows(other, "Training")["num_train_epochs"] == "31"
-    assert len(one.splitlines()) == len(other.splitlines())
-
-
-@pytest.mark.parametrize("base", ["folder", "openai/clip-vit-base-patch32", None])
-def test_it_names_no_folder_of_this_machine(tmp_path, base):
-    local = tmp_path / "clips" / "tiny-clip"
-    local.mkdir(parents=True)
-    card = card_of(tmp_path, base_model_name_or_path=str(local) if base == "folder" else base)
-    assert str(tmp_path) not in card
-    built_on = {"folder": "tiny-clip", None: "a vision transformer trained from scratch"}.get(base, base)
-    assert f"Built on {built_on}, trained on toy_birds" in card.replace("\n", " ")
+    model.save_pretrained(tmp_path / "model", trained_only=True)
+    with pytest.raises(ValueError, match=f"only what was trained, and its frozen weights are in {clip}"):
+        push_to_hub(tmp_path / "model", "someone/birds")

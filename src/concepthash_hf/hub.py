@@ -1,122 +1,186 @@
-"""Publishing: a model card from what was measured, and one commit to the Hub."""
+"""Publishing: all that belongs to a model, in one commit to the Hub."""
 
-from collections.abc import Mapping
+import fnmatch
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import CommitInfo, HfApi, ModelCard, ModelCardData
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HTTPError,  # of the HTTP library, which is not the same one in all versions of huggingface_hub
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
+from transformers.dynamic_module_utils import get_relative_import_files
 
+from . import modeling_concepthash
 from .configuration_concepthash import ConceptHashConfig
+from .model_card import public_name, update_model_card
+from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 
-_CARD = """\
----
-{{ card_data }}
----
+# what the upload of a single large file raises, with the reason as its cause
+_UploadError = RuntimeError
 
-# {{ title }}
-
-[ConceptHash](https://arxiv.org/abs/2406.08457) hashes a photo into {{ config.num_bits }} bits:
-{{ config.num_concepts }} sub-codes, each of a concept that was discovered without part labels. Similar photos get
-codes at a small Hamming distance. Built on {{ base }}, trained on {{ dataset }} ({{ config.num_labels }} classes).
-
-```python
-from concepthash_hf import ConceptHashModel
-from transformers import AutoImageProcessor
-
-model = ConceptHashModel.from_pretrained("{{ repo_id }}")
-processor = AutoImageProcessor.from_pretrained("{{ repo_id }}")
-codes = model.get_hash_codes(**processor(images, return_tensors="pt"))  # uint8, {{ code_bytes }} bytes a photo
-```
-
-{% if metrics.eval_map is defined -%}
-## Retrieval
-
-Queries: the test photos ({{ metrics.eval_num_queries }}). Database: {{ metrics.eval_num_database }} photos. Mean
-average precision over the whole ranking by Hamming distance; the order of equal distances counts by its expectation.
-
-| metric | value |
-| --- | --- |
-{% for name, value in metrics.items() if value is number and name.startswith("eval_") -%}
-| {{ name.removeprefix("eval_") }} | {{ "%.4f" | format(value) if value is float else value }} |
-{% endfor %}
-{% endif %}
-![Where the concepts look, on test photos](concepts.png)
-
-## Training
-
-{{ metrics.train_steps }} steps in {{ "%.0f" | format(metrics.train_runtime) }} s on {{ environment.device }}
-(torch {{ environment.torch }}, transformers {{ environment.transformers }}).
-
-| argument | value |
-| --- | --- |
-{% for name, value in arguments.items() if value is not none and name not in hidden -%}
-| {{ name }} | {{ value }} |
-{% endfor %}
-"""
-# say nothing about the model
-_HIDDEN_ARGUMENTS = ("report_to", "logging_steps", "eval_epochs", "save_epochs", "dataloader_num_workers")
+_STAYS_HERE = ("checkpoint-*", "partial-checkpoint-*", "logs/*", ".*", "*/.*", "*__pycache__*")
+# what an upload replaces as a whole: of an older model nothing of this may be left beside the new one
+_REPLACED = ("*.safetensors", "*.safetensors.index.json", "*.py")
+_AUTO_MAP = {
+    "AutoConfig": "configuration_concepthash.ConceptHashConfig",
+    "AutoModel": "modeling_concepthash.ConceptHashModel",
+}
 
 
-def write_model_card(
-    folder: str | Path, config: ConceptHashConfig, results: Mapping[str, Any], dataset: str, repo_id: str
-) -> None:
-    """Write the README.md of a trained model; it prints nothing that `results` does not hold.
-
-    Args:
-        folder: of the saved model.
-        config: of the model.
-        results: what `training.train` returned.
-        dataset: name of the photos.
-        repo_id: where the model is, or will be, to be loaded from.
-    """
-    metrics = {name: value for name, value in results.items() if name not in ("arguments", "environment")}
-    card = ModelCard.from_template(
-        ModelCardData(library_name="concepthash_hf", pipeline_tag="image-feature-extraction", tags=["image-hashing"]),
-        template_str=_CARD,
-        title=f"ConceptHash, {config.num_bits} bits, {dataset}",
-        config=config,
-        base=_public_name(config.base_model_name_or_path) or "a vision transformer trained from scratch",
-        dataset=dataset,
-        repo_id=repo_id,
-        code_bytes=-(-config.num_bits // 8),
-        metrics=metrics,
-        arguments=results["arguments"],
-        environment=results["environment"],
-        hidden=_HIDDEN_ARGUMENTS,
-    )
-    card.save(Path(folder) / "README.md")
+class HubError(OSError):
+    """Publishing did not work; the message says why and what to do."""
 
 
-def ensure_repo(repo_id: str) -> str:
+def ensure_repo(repo_id: str, private: bool | None = None, token: str | None = None) -> str:
     """Create a model repository if it is not there; worth doing before hours of training.
 
     Args:
         repo_id: `organisation/name`, or `name` in the user's own space.
+        private: whether only its members see a new repository; None for the organisation's default.
+        token: default the one that the user has logged in with.
 
     Returns:
         The full `organisation/name`.
+
+    Raises:
+        HubError: if there is no token, it has not the right, or the Hub cannot be reached.
     """
-    return HfApi().create_repo(repo_id, exist_ok=True).repo_id
+    with _clear_errors(f"cannot publish to {repo_id}", token):
+        return HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
 
 
-def push_folder(folder: str | Path, repo_id: str) -> CommitInfo:
-    """Upload a folder with model, processor, card, results and figures in one commit.
+def push_to_hub(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    include_code: bool = False,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload ConceptHash model",
+    token: str | None = None,
+) -> CommitInfo:
+    """Upload a saved model with all that lies beside it: processor, tokenizer, card, results and figures.
+
+    It is one commit: who loads the model meanwhile gets the old one or the new one, whole, and so does everybody if
+    the upload breaks off. Weights and code files of an older model are removed in the same commit.
+
+    The card is made to fit first, in the folder too, see `update_model_card`.
 
     Args:
-        folder: what `examples/train.py` wrote; checkpoints and logs stay here.
-        repo_id: `organisation/name`, which must be there: `ensure_repo`.
+        folder: with a saved model, such as `examples/train.py` writes; its checkpoints and logs stay here.
+        repo_id: `organisation/name`, or `name` in the user's own space; made if it is not there.
+        include_code: also upload the model's code, see `add_code`.
+        private: whether only its members see a new repository; None for the organisation's default.
+        revision: branch to commit to, made if it is not there; default "main".
+        commit_message: first line of the commit.
+        token: default the one that the user has logged in with.
 
     Returns:
-        The commit.
+        The commit; `.commit_url` shows it, `.oid` is the revision to load.
+
+    Raises:
+        ValueError: if there is no saved ConceptHash model in the folder, or only the trained part of one that was
+            built on a CLIP of this machine.
+        HubError: if there is no token, it has not the right, or the Hub cannot be reached.
+
+    Example:
+        >>> push_to_hub("outputs/birds", "someone/concepthash-birds").commit_url  # doctest: +SKIP
+        'https://huggingface.co/someone/concepthash-birds/commit/8f2c...'
     """
-    return HfApi().upload_folder(
-        repo_id=repo_id,
-        folder_path=folder,
-        commit_message="Upload ConceptHash model",
-        ignore_patterns=["checkpoint-*", "partial-checkpoint-*", "logs/*"],
-    )
+    folder = Path(folder)
+    _check_can_be_loaded(folder)
+    repo_id = ensure_repo(repo_id, private, token)
+    if include_code:
+        add_code(folder)
+    update_model_card(folder, repo_id)
+    api = HfApi(token=token)
+    with _clear_errors(f"the upload of {folder} to {repo_id} failed, its last whole commit stays", token):
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        ours = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        added = {name: path for name, path in ours.items() if not _fits(name, _STAYS_HERE)}
+        there = api.list_repo_files(repo_id, revision=revision)
+        stale = [name for name in there if "/" not in name and _fits(name, _REPLACED) and name not in added]
+        # not upload_folder, which makes several commits of one folder where Xet is used
+        return api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in added.items()),
+                *(CommitOperationDelete(path_in_repo=name) for name in stale),
+            ],
+            commit_message=commit_message,
+            revision=revision,
+        )
 
 
-def _public_name(name_or_path: str | None) -> str | None:
-    """A Hub id as it is, of a local folder the name alone."""
-    return Path(name_or_path).name if name_or_path and Path(name_or_path).exists() else name_or_path
+def add_code(folder: str | Path) -> None:
+    """Put the model's code beside its weights, for those who load it without this package.
+
+    `AutoModel.from_pretrained(folder_or_id, trust_remote_code=True)` then works with transformers alone. The code is
+    that of this version; weights without code always load with the version that is installed.
+
+    Args:
+        folder: of a saved model.
+    """
+    folder = Path(folder)
+    source = modeling_concepthash.__file__
+    for file in (source, *get_relative_import_files(source)):
+        shutil.copy(file, folder)
+    config_file = folder / "config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8")) | {"auto_map": _AUTO_MAP}
+    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _check_can_be_loaded(folder: Path) -> None:
+    """By those who have not what else is on this machine."""
+    if not folder.is_dir() or not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"no saved model in {folder}: expected a folder with config.json and model.safetensors, such as "
+            "model.save_pretrained or examples/train.py write"
+        )
+    base = ConceptHashConfig.from_pretrained(folder).base_model_name_or_path
+    if (folder / SMALL_WEIGHTS).is_file() and public_name(base) != base:
+        raise ValueError(
+            f"{folder} holds only what was trained, and its frozen weights are in {base}, which nobody else has: "
+            "publish the whole model (save_pretrained without trained_only), or build on a CLIP of the Hub"
+        )
+
+
+def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+@contextmanager
+def _clear_errors(what: str, token: str | None) -> Iterator[None]:
+    """Say of all that can go wrong between here and the Hub what it was and what to do."""
+    try:
+        yield
+    except (HTTPError, ConnectionError, LocalTokenNotFoundError, _UploadError) as error:
+        raise HubError(f"{what}: {_reason(error, token)}") from error
+
+
+def _reason(error: BaseException, token: str | None) -> str:
+    if isinstance(error, _UploadError) and error.__cause__ is not None:
+        error = error.__cause__
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, OfflineModeIsEnabled):
+        return "huggingface_hub is offline; unset HF_HUB_OFFLINE and push again"
+    if isinstance(error, LocalTokenNotFoundError) or (status == 401 and not (token or get_token())):
+        return "there is no token; run `hf auth login`, set HF_TOKEN, or pass token=..."
+    if status == 401:
+        return "the Hub does not know the token; make one that may write, and run `hf auth login`"
+    if status == 403:
+        return f"the Hub refuses it ({_server_says(error)}); does the token have the right to write there?"
+    if status is not None:
+        return f"the Hub answered {status}, {_server_says(error)}"
+    return f"no connection to {constants.ENDPOINT} ({error}); push again when there is"
+
+
+def _server_says(error: BaseException) -> str:
+    return getattr(error, "server_message", None) or str(error).splitlines()[0]

@@ -154,7 +154,8 @@ def test_a_second_run_takes_a_new_folder_and_both_load_again(run, few_toy_birds,
     assert torch.equal(text_codes, model.get_text_hash_codes(class_embeddings=model.class_embeddings[:1]))
 
     card = (first / "README.md").read_text()
-    assert f"| map | {results['eval_map']:.4f} |" in card
+    assert f"**mAP {results['eval_map']:.4f}** over the whole ranking" in card
+    assert "license: apache-2.0" in card and "Toy birds, drawn by concepthash_hf: 24 classes." in card
     assert str(tmp_path) not in card
     with Image.open(first / "concepts.png") as sheet:
         assert sheet.width > 5 * 100  # a photo and four concepts
@@ -181,7 +182,10 @@ def test_class_folders_and_a_clip(saved, photos, clip):
     results = json.loads((saved / "all_results.json").read_text())
     assert results["photos"] == {"name": "birds", "classes": 3, "train": 18, "query": 6, "database": 18}
     assert results["train_steps"] == 2  # 18 photos, batches of 8
-    assert "Built on tiny-clip, trained on birds" in (saved / "README.md").read_text()
+    card = (saved / "README.md").read_text()
+    assert "| **built on** | tiny-clip, its vision tower frozen |" in card
+    assert "| **trained on** | birds, 3 classes |" in card
+    assert "license" not in card.split("---")[1] and "No licence was chosen" in card
     for file in ("README.md", "all_results.json"):
         assert str(photos.parent) not in (saved / file).read_text()
 

@@ -1,0 +1,89 @@
+"""model_cards/: the cards of the benchmarks' models, and the script that writes and fills them in."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+from test_model_card import RESULTS
+
+from concepthash_hf.model_card import template
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+NAMES = [f"{name}-{bits}.md" for name in ("cub200", "nabirds", "aircraft", "cars196") for bits in (16, 32, 64)]
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch) -> dict[str, Any]:
+    """What the script defines; it writes into an empty folder."""
+    names = runpy.run_path(str(CARDS / "write_cards.py"))
+    monkeypatch.setitem(names["main"].__globals__, "CARDS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["write_cards.py"])
+    return names
+
+
+def a_run(folder: Path, script: dict[str, Any], benchmark: str, num_bits: int, **fields: Any) -> Path:
+    config = script["planned_config"](benchmark, num_bits)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    config.save_pretrained(folder)
+    (folder / "all_results.json").write_text(json.dumps(RESULTS | {"photos": {"name": benchmark}}))
+    return folder
+
+
+def test_the_cards_here_are_those_of_the_script(script, tmp_path):
+    """Or filled in by a run since."""
+    script["main"]()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
+    for name in NAMES:
+        here = (CARDS / name).read_text()
+        if "Not trained yet" in here:
+            assert here == (tmp_path / name).read_text()
+        else:
+            assert ModelCard(here).data.eval_results
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_that_nobody_filled_in_says_so(name):
+    card = (CARDS / name).read_text()
+    if ModelCard(card).data.eval_results:
+        pytest.skip("was filled in")
+    benchmark, bits = name.removesuffix(".md").split("-")
+    assert card.count("> **Not trained yet.**") == 1
+    assert "mAP" not in card and "model-index" not in card and "hardware" not in card
+    assert f"--dataset {benchmark} " in card and f"--num_bits {bits} " in card
+    assert f'model_id = "org/concepthash-{benchmark}-{bits}"' in card
+
+
+def test_the_template_here_is_that_of_the_package():
+    assert (CARDS / "template.md").read_text().strip() == template().strip()
+
+
+def test_a_run_fills_in_its_card_for_good(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(script["main"].__globals__, "EXAMPLE_CLASSES", {"cub200": "a bird"})  # a third of the time
+    run = a_run(tmp_path / "run", script, "cub200", 64)
+    monkeypatch.setattr(sys, "argv", ["write_cards.py", str(run)])
+    script["main"]()
+    filled = (tmp_path / "cub200-64.md").read_text()
+    assert "filled in" in capsys.readouterr().out
+    assert "Not trained yet" not in filled and "**mAP 0.8765**" in filled
+    assert "16,661,976 trained, 87,454,464 frozen" in filled  # counted in the authors' model, too
+    assert "Not trained yet" in (tmp_path / "cub200-32.md").read_text()
+
+    monkeypatch.setattr(sys, "argv", ["write_cards.py"])
+    script["main"]()
+    assert (tmp_path / "cub200-64.md").read_text() == filled
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "num_bits", "base"),
+    [("food101", 64, None), ("cub200", 12, None), ("cub200", 64, "someone/smaller-clip")],
+)
+def test_a_run_of_another_model_is_refused(script, tmp_path, benchmark, num_bits, base):
+    run = a_run(tmp_path / "run", script, "cub200", num_bits, **({"base_model_name_or_path": base} if base else {}))
+    (run / "all_results.json").write_text(json.dumps(RESULTS | {"photos": {"name": benchmark}}))
+    with pytest.raises(SystemExit, match=f"of {num_bits} bits on {benchmark}.*there are cards"):
+        script["fill_in"](run)
