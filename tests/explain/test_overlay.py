@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from common import TINY_VISION, photos, tiny_model, tiny_tower
+from pictures import pixels_of, places
 from PIL import Image
 from runs import largest_difference, state_of
 from transformers import CLIPImageProcessor
@@ -13,10 +14,6 @@ from concepthash_hf.explain import CONCEPT_COLOURS, concept_sheet, overlay_atten
 RED = (255, 0, 0)
 SIZE = TINY_VISION["image_size"]
 PROCESSOR = CLIPImageProcessor()
-
-
-def pixels_of(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture, dtype=np.int64)
 
 
 @pytest.fixture
@@ -67,22 +64,17 @@ def test_the_sheet_shows_the_photos_and_the_attention_of_the_model():
     originals = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PROCESSOR.image_mean, PROCESSOR.image_std))
     pixel_values = (originals / 255 - mean) / std
-    sheet = pixels_of(concept_sheet(model, pixel_values, PROCESSOR, captions=["first", "second"], tile=SIZE))
-
-    def places(tile: np.ndarray) -> list[tuple[int, int]]:
-        windows = np.lib.stride_tricks.sliding_window_view(sheet, tile.shape)[:, :, 0]
-        found = np.argwhere((np.abs(windows - tile) <= 1).all(axis=(2, 3, 4)))
-        return [(int(y), int(x)) for y, x in found]
+    sheet = concept_sheet(model, pixel_values, PROCESSOR, captions=["first", "second"], tile=SIZE)
 
     attentions = model(pixel_values, output_attentions=True).concept_attentions.detach().numpy()
     rows = []
     for number, original in enumerate(originals):
         picture = Image.fromarray(original.permute(1, 2, 0).numpy())
-        (place,) = places(pixels_of(picture))
+        (place,) = places(sheet, picture)
         row = [place]
         for concept in range(3):
             attention = attentions[number, concept].reshape(3, 3)
-            row += places(pixels_of(overlay_attention(picture, attention, CONCEPT_COLOURS[concept])))
+            row += places(sheet, overlay_attention(picture, attention, CONCEPT_COLOURS[concept]))
         assert len({y for y, _ in row}) == 1
         assert [x for _, x in row] == sorted({x for _, x in row})
         assert len(row) == 4

@@ -4,25 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import BaseImageProcessor
 
-from ..modeling_concepthash import ConceptHashModel, ConceptHashVisionModel, evaluating
-
-# Okabe and Ito's palette, told apart under every common colour blindness; concepts beyond it start over
-CONCEPT_COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (204, 121, 167),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-)
-
-_GAP, _MARGIN = 6, 12
-_PAPER, _INK = (255, 255, 255), (60, 60, 60)
+from ..modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
+from .attention import read_batch
+from .drawing import GAP, MARGIN, PAPER, concept_colour, draw_concept_heading, draw_text
 
 
 def overlay_attention(image: Image.Image, attention: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
@@ -40,12 +28,11 @@ def overlay_attention(image: Image.Image, attention: np.ndarray, colour: tuple[i
     grid = Image.fromarray((255 * relative).astype(np.uint8))
     weights = np.asarray(grid.resize(image.size, Image.Resampling.BICUBIC), dtype=np.float32)[..., None] / 255
     pixels = np.asarray(image, dtype=np.float32)
-    grey = pixels.mean(-1, keepdims=True) * 0.5 + 60
-    lit = 0.7 * pixels + 0.3 * np.asarray(colour, dtype=np.float32)
+    grey = pixels.mean(-1, keepdims=True) * 0.5 + 75
+    lit = 0.6 * pixels + 0.4 * np.asarray(colour, dtype=np.float32)
     return Image.fromarray((weights * lit + (1 - weights) * grey).clip(0, 255).astype(np.uint8))
 
 
-@torch.no_grad()
 def concept_sheet(
     model: ConceptHashModel | ConceptHashVisionModel,
     pixel_values: Tensor,
@@ -70,36 +57,27 @@ def concept_sheet(
     """
     if captions is not None and len(captions) != len(pixel_values):
         raise ValueError(f"{len(captions)} captions for {len(pixel_values)} photos")
-    device = next(model.parameters()).device
-    with evaluating(model):
-        output = model(pixel_values.to(device), output_attentions=True)
-    attentions = output.concept_attentions.float().cpu().numpy()
-    num_photos, num_concepts, num_patches = attentions.shape
-    side = round(num_patches**0.5)
+    attentions = read_batch(model, pixel_values)[1].cpu().numpy()
     photos = _to_images(pixel_values, image_processor)
-
-    font, heading = ImageFont.load_default(size=13), ImageFont.load_default(size=14)
+    num_photos, num_concepts = attentions.shape[:2]
     caption_height = 20 if captions is not None else 0
-    row_height = caption_height + tile + 2 * _GAP
-    width = 2 * _MARGIN + (1 + num_concepts) * (tile + _GAP) - _GAP
-    sheet = Image.new("RGB", (width, 2 * _MARGIN + 22 + num_photos * row_height), _PAPER)
+    row_height = caption_height + tile + 2 * GAP
+    width = 2 * MARGIN + (1 + num_concepts) * (tile + GAP) - GAP
+    sheet = Image.new("RGB", (width, 2 * MARGIN + 24 + num_photos * row_height - 2 * GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
 
     def left(column: int) -> int:
-        return _MARGIN + column * (tile + _GAP)
+        return MARGIN + column * (tile + GAP)
 
     for concept in range(num_concepts):
-        colour = CONCEPT_COLOURS[concept % len(CONCEPT_COLOURS)]
-        draw.rectangle((left(concept + 1), _MARGIN + 3, left(concept + 1) + 11, _MARGIN + 14), fill=colour)
-        draw.text((left(concept + 1) + 18, _MARGIN), f"concept {concept + 1}", _INK, heading)
+        draw_concept_heading(draw, (left(concept + 1), MARGIN), concept, tile)
     for row, photo in enumerate(photos):
-        top = _MARGIN + 24 + row * row_height
+        top = MARGIN + 24 + row * row_height
         if captions is not None:
-            draw.text((_MARGIN, top), captions[row], _INK, font)
+            draw_text(draw, (MARGIN, top), captions[row], width - 2 * MARGIN)
         sheet.paste(photo.resize((tile, tile), Image.Resampling.LANCZOS), (left(0), top + caption_height))
         for concept in range(num_concepts):
-            colour = CONCEPT_COLOURS[concept % len(CONCEPT_COLOURS)]
-            looked = overlay_attention(photo, attentions[row, concept].reshape(side, -1), colour)
+            looked = overlay_attention(photo, attentions[row, concept], concept_colour(concept))
             looked = looked.resize((tile, tile), Image.Resampling.LANCZOS)
             sheet.paste(looked, (left(concept + 1), top + caption_height))
     return sheet

@@ -1,0 +1,152 @@
+"""A static page that shows what a model's concepts see: one HTML file, nothing loaded from elsewhere, no scripts."""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from .drawing import concept_colour, zeros_and_ones
+from .gallery import ConceptGallery
+from .image import ImageExplanation
+from .match import MatchExplanation
+from .tables import Cell, Table
+
+TILE, THUMBNAIL = 240, 144
+"""Sides of pictures in the page, in pixels: of those that shrink with the page, and of those that do not."""
+
+
+@dataclass(frozen=True)
+class ConceptSummary:
+    """What is known about a concept over many photos.
+
+    Attributes:
+        attention: float `(h, w)`, where it looks on average.
+        facts: values by name, such as the number of different sub-codes.
+        words: what its sub-codes mean, a line each.
+    """
+
+    attention: np.ndarray
+    facts: Mapping[str, str | int | float]
+    words: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A photo that was found.
+
+    Attributes:
+        caption: what it shows, such as the name of its class.
+        relevant: whether it should be found: it shares a class with the query.
+        match: why it was found.
+    """
+
+    caption: str
+    relevant: bool
+    match: MatchExplanation
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """A photo that was asked with and what was found, nearest first."""
+
+    caption: str
+    query: ImageExplanation
+    neighbours: Sequence[Neighbour]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page shows; every text may hold anything, it is escaped.
+
+    Attributes:
+        title: the model.
+        photos: what the photos are, for the captions.
+        facts: about the model, values by name.
+        concepts: what is known of each concept.
+        gallery: photos by sub-code.
+        gallery_captions: what each photo that the gallery was made from shows, by row.
+        gallery_words: what the photos of a group have in common, by concept (from 0) and sub-code such as "0110".
+        explained: photos explained one by one, with what they show.
+        queries: searches explained.
+        tables: measurements.
+        tree: of the classes, a picture.
+    """
+
+    title: str
+    photos: str
+    facts: Mapping[str, str | int | float]
+    concepts: Sequence[ConceptSummary]
+    gallery: ConceptGallery
+    gallery_captions: Sequence[str]
+    gallery_words: Mapping[tuple[int, str], Sequence[str]] = field(default_factory=dict)
+    explained: Sequence[tuple[str, ImageExplanation]] = ()
+    queries: Sequence[QueryResult] = ()
+    tables: Sequence[Table] = ()
+    tree: Image.Image | None = None
+
+    def html(self) -> str:
+        """The page."""
+        return _template().render(
+            report=self, bits_per_concept=len(self.gallery.groups[0][0].bits), most_frequent=self._most_frequent
+        )
+
+    def _most_frequent(self, rows: np.ndarray, number: int = 3) -> str:
+        """What the photos of a group show most often."""
+        counts = Counter(self.gallery_captions[row] for row in rows).most_common()
+        named = ", ".join(f"{caption} ({count})" for caption, count in counts[:number])
+        return named + (f" and {len(counts) - number} more" if len(counts) > number else "")
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to a file, which can be moved and sent by itself.
+
+        Args:
+            path: of the HTML file.
+        """
+        Path(path).write_text(self.html(), encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"data_uri": _data_uri, "number": _number, "heat": _heat, "zeros_and_ones": zeros_and_ones}
+    environment.globals |= {"colour": _css_colour, "tile": TILE, "thumbnail": THUMBNAIL}
+    return environment.get_template("report.html")
+
+
+def _data_uri(picture: Image.Image, kind: Literal["jpeg", "png"] = "jpeg") -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 88, "subsampling": 0} if kind == "jpeg" else {"optimize": True}))
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _css_colour(concept: int) -> str:
+    return "rgb({}, {}, {})".format(*concept_colour(concept))
+
+
+def _number(value: Cell) -> str:
+    """A cell of a table."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _heat(attention: np.ndarray, concept: int) -> Image.Image:
+    """A map of attention: light where there is little, the concept's colour where there is most."""
+    share = Image.fromarray((255 * attention / max(float(attention.max()), 1e-12)).astype(np.uint8))
+    weights = np.asarray(share.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC), dtype=float)[..., None] / 255
+    pixels = (1 - weights) * 240 + weights * np.asarray(concept_colour(concept))
+    return Image.fromarray(pixels.round().astype(np.uint8))

@@ -1,0 +1,151 @@
+"""examples/explain.py, as its users run it."""
+
+import csv
+import json
+import os
+import runpy
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from browser import chromium
+from PIL import Image
+from runs import forget_accelerate
+
+import concepthash_hf.data.load
+from concepthash_hf import ConceptHashModel
+from concepthash_hf.data.toy_birds import SPECIES, draw_bird, toy_birds
+from concepthash_hf.toy_clip import save_toy_clip
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "explain.py"
+NAMES = ["<script>alert(1)</script>", 'the "big" one', "it's & <b>bold</b>"]
+
+
+def untrained(folder: Path, names: list[str]) -> Path:
+    """A model with its image processor."""
+    torch.manual_seed(0)
+    save_toy_clip(folder / "clip", [species.name for species in SPECIES], image_size=32)
+    model = ConceptHashModel.from_clip(folder / "clip", class_names=names, num_bits=12, num_concepts=3, adapter_dim=8)
+    model.save_pretrained(folder / "model")
+    model.image_processor.save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory) -> tuple[Path, Path]:
+    """A table of toy birds whose classes have bad names, and a model of them."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with open(folder / "birds.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "label", "split"])
+        for species, name in zip(SPECIES[:3], NAMES, strict=True):
+            for seed in range(6):
+                draw_bird(species, seed, 48).image.save(folder / f"{species.name}-{seed}.png")
+                table.writerow([f"{species.name}-{seed}.png", name, "train" if seed < 4 else "test"])
+    return folder / "birds.csv", untrained(folder, NAMES)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of a busy machine wait for each other
+    threads = torch.get_num_threads()
+
+    def script(*words) -> str:
+        forget_accelerate()
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        finally:
+            torch.set_num_threads(threads)
+        return capsys.readouterr().out
+
+    return script
+
+
+def test_a_report_that_a_browser_shows(run, hostile, tmp_path):
+    photos, model = hostile
+    printed = run("--model", model, "--dataset", photos, "--output_dir", "report", "--num_queries", 4)
+    assert printed.strip() == "open report/report.html"
+    assert Image.open(tmp_path / "report" / "gallery.png").width > 300
+    with chromium(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "report" / "report.html")
+        assert browser.complaints == []
+        assert browser.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        assert browser.evaluate("document.scripts.length") == 0
+        headings = browser.evaluate("[...document.querySelectorAll('h3')].map(heading => heading.innerText)")
+        assert set(NAMES) <= set(headings)
+        facts = browser.evaluate("document.querySelector('#model').innerText")
+        assert "12 bits" in facts and str(model.parent) not in browser.evaluate("document.documentElement.outerHTML")
+        assert len(browser.evaluate("[...document.querySelectorAll('.hit, .miss')].map(x => x.innerText)")) == 4 * 3
+        # no parts, attributes or families are known of these photos
+        tables = browser.evaluate("[...document.querySelectorAll('#measurements h3')].map(x => x.innerText)")
+        assert [title.split(":")[0] for title in tables] == ["Diversity", "Faithfulness"]
+
+
+def test_all_that_is_known_of_toy_birds(run, tmp_path, monkeypatch):
+    few = partial(toy_birds, train_per_species=3, test_per_species=2, size=48)
+    monkeypatch.setattr(concepthash_hf.data.load, "toy_birds", few)
+    model = untrained(tmp_path, [species.name for species in SPECIES])
+    run("--model_name_or_path", model, "--output_dir", "report", "--num_photos", 1, "--num_queries", 1)
+    page = (tmp_path / "report" / "report.html").read_text()
+    for title in ("Localisation", "Diversity", "Faithfulness", "Families"):
+        assert f"<h3>{title}:" in page
+    assert "tree of the classes" in page and page.count("<dt>points at</dt>") == 3
+
+
+def test_measurements_from_a_file(run, hostile, tmp_path):
+    photos, model = hostile
+    cosines = {"cosine": 0.123, "overlap": 0.2, "same_peak": 0.3}
+    measured = {"diversity": cosines | {f"{name}_chance": 0.987 for name in cosines}}
+    (tmp_path / "study.json").write_text(json.dumps({"models": {"outputs/model": measured, "other": {}}}))
+    run("--model", model, "--dataset", photos, "--output_dir", "report", "--measurements", "study.json")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<td>0.123</td><td>0.987</td>" in page and "Faithfulness:" not in page
+    (tmp_path / "study.json").write_text(json.dumps({"models": {"other": measured}}))
+    with pytest.raises(
+        SystemExit, match=r"error: study.json has measurements of \['other'\], not of one model 'model'"
+    ):
+        run("--model", model, "--dataset", photos, "--measurements", "study.json")
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "complaint"),
+    [
+        (
+            "--attributes",
+            {"attributes": ["a"], "classes": ["x"], "percent": [[1]]},
+            "attribute table of another dataset: it lacks 3 of 3 classes",
+        ),
+        ("--class_families", {NAMES[0]: "birds"}, "there is no family for 2 classes of the model"),
+        ("--measurements", {"models": {"model": {"diversity": {}}}}, "'diversity' is not what this package measures"),
+    ],
+)
+def test_files_of_something_else(run, hostile, tmp_path, option, content, complaint):
+    photos, model = hostile
+    (tmp_path / "file.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match=f"^error: .*{complaint}"):
+        run("--model", model, "--dataset", photos, option, "file.json", "--num_photos", 1, "--num_queries", 1)
+
+
+def test_no_such_model_or_photos(run, hostile):
+    photos, model = hostile
+    with pytest.raises(SystemExit, match="^error: .*nowhere"):
+        run("--model", model, "--dataset", "./nowhere")
+    with pytest.raises(SystemExit, match="^error: .*nothing_there"):
+        run("--model", "./nothing_there", "--dataset", photos)
+    with pytest.raises(SystemExit, match="^error: .*--num_neighbours 1 or more"):
+        run("--model", "./nothing_there", "--dataset", photos, "--num_neighbours", 0)
+
+
+def test_the_gallery_of_the_readme(tmp_path, monkeypatch):
+    few = partial(toy_birds, train_per_species=1, test_per_species=1, size=48)
+    monkeypatch.setattr(concepthash_hf.data.load, "toy_birds", few)
+    model = untrained(tmp_path, [species.name for species in SPECIES])
+    script = runpy.run_path(str(SCRIPT.with_name("toy_gallery.py")))
+    script["main"](str(model), str(tmp_path / "gallery.png"), size=64)
+    picture = np.asarray(Image.open(tmp_path / "gallery.png"))
+    assert picture.shape[1] > 600 and picture.std() > 20

@@ -1,0 +1,186 @@
+"""The page: what it says, that it says it safely, and that a real browser shows it."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from browser import chromium
+from common import TINY_VISION, tiny_model
+from PIL import Image
+from transformers import CLIPImageProcessor
+
+from concepthash_hf.data.toy_birds import SPECIES, draw_bird
+from concepthash_hf.explain import (
+    ConceptReadings,
+    MatchExplanation,
+    concept_gallery,
+    explain_images,
+    photo_as_seen,
+)
+from concepthash_hf.explain.attention import read_batch
+from concepthash_hf.explain.report import ConceptSummary, Neighbour, QueryResult, Report
+from concepthash_hf.explain.tables import Table
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "' onmouseover='alert(3)",
+    "{{ 7 * 7 }} {% raw %}",
+    "</title><style>*{display:none}</style>",
+    "&lt;b&gt; & æøå 鳥 \u202e",
+]
+PROCESSOR = CLIPImageProcessor(size={"shortest_edge": 34}, crop_size=TINY_VISION["image_size"])
+VOID = {"meta", "link", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Elements, attributes and text of a page, which must be well nested."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.open_elements = "", []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open_elements.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open_elements.pop() == tag
+        self.text += " "
+
+    def handle_data(self, data):
+        if self.open_elements[-1:] != ["style"]:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """Everything there is to show, with names as nasty as names can be."""
+    torch.manual_seed(5)
+    model = tiny_model()
+    birds = [draw_bird(species, seed=1, size=60).image for species in SPECIES[: len(HOSTILE)]]
+    explanations = explain_images(model, PROCESSOR, birds)
+    code_logits, attentions = read_batch(model, PROCESSOR(birds, return_tensors="pt")["pixel_values"])
+    readings = ConceptReadings(code_logits.numpy(), attentions.numpy(), 10, np.arange(len(birds)))
+    gallery = concept_gallery(readings, lambda row: photo_as_seen(birds[row], PROCESSOR), crop_size=24)
+    neighbours = [
+        Neighbour(HOSTILE[row], row % 2 == 0, MatchExplanation(explanations[0], explanations[row])) for row in (1, 2)
+    ]
+    group = gallery.groups[1][0]
+    return Report(
+        title=HOSTILE[0],
+        photos=HOSTILE[1],
+        facts={HOSTILE[2]: HOSTILE[3], "parameters": 1234567, "mAP": 0.25},
+        concepts=[
+            ConceptSummary(readings.attentions[:, concept].mean(0), {HOSTILE[4]: 0.5}, [HOSTILE[5]])
+            for concept in range(3)
+        ],
+        gallery=gallery,
+        gallery_captions=HOSTILE,
+        gallery_words={(1, "".join(str(int(bit)) for bit in group.bits)): ["word " + HOSTILE[0]]},
+        explained=list(zip(HOSTILE, explanations, strict=True)),
+        queries=[QueryResult(HOSTILE[0], explanations[0], neighbours)],
+        tables=[Table(HOSTILE[1], ["", HOSTILE[2]], [[HOSTILE[3], 0.12345], ["none", None]], HOSTILE[4])],
+        tree=Image.new("RGB", (40, 30), "white"),
+    )
+
+
+@pytest.fixture(scope="module")
+def page(report) -> Reader:
+    return Reader(report.html())
+
+
+def test_names_are_text_whatever_they_hold(page):
+    assert page.open_elements == []
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "iframe", "object", "embed", "base", "form"}
+    assert sum(tag == "style" for tag, _ in page.elements) == 1
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+    for name in HOSTILE:
+        assert name in page.text
+    titles = {attributes.get("title") for _, attributes in page.elements}
+    assert set(HOSTILE) <= titles
+    assert "49" not in [word for word in page.text.split() if word == "49"]
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data"):
+            if attributes.get(name) is not None:
+                assert attributes[name].startswith("data:") or (tag == "a" and attributes[name].startswith("#"))
+    (policy,) = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; img-src data:")
+    anchors = {attributes["href"][1:] for tag, attributes in page.elements if tag == "a"}
+    assert anchors <= {attributes.get("id") for _, attributes in page.elements}
+
+
+def test_every_picture_has_a_text(page):
+    pictures = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert len(pictures) > 40 and all(picture["alt"] for picture in pictures)
+
+
+def test_bits_and_those_that_differ(report, page):
+    marked = [attributes for tag, attributes in page.elements if tag == "i"]
+    neighbours = report.queries[0].neighbours
+    differing = sum(neighbour.match.distance for neighbour in neighbours)
+    assert differing > 0
+    assert sum("differs" in (attributes["class"] or "") for attributes in marked) == differing
+    labels = [attributes["aria-label"] for tag, attributes in page.elements if attributes.get("class") == "bits"]
+    for concept in neighbours[0].match.match.concepts:
+        assert f"sub-code {concept.sub_code}" in labels
+    for neighbour in neighbours:
+        for concept in range(3):
+            assert neighbour.match.verdict(concept) in page.text
+
+
+def test_numbers_are_readable(page):
+    cells = page.text.split()
+    assert "1,234,567" in cells and "0.250" in cells and "0.123" in cells and "–" in cells
+
+
+def test_a_report_may_be_short(report):
+    short = Report("model", "photos", {}, report.concepts, report.gallery, HOSTILE)
+    page = Reader(short.html())
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {"model", "concepts", "gallery", "reading"} <= ids
+    assert not ids & {"photos", "matches", "measurements", "classes"}
+
+
+def test_a_browser_shows_it_in_light_and_dark(report, tmp_path):
+    report.save(tmp_path / "report.html")
+    with chromium(tmp_path / "profile") as browser:
+        shots = {}
+        for scheme in ("light", "dark"):
+            browser.open(tmp_path / "report.html", scheme)
+            shown = browser.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
+            assert len(shown) > 40 and all(shown)
+            assert browser.evaluate("document.title") == f"{HOSTILE[0]}: what its concepts see"
+            # nothing sticks out, neither on a wide window nor on a phone
+            assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            shots[scheme] = np.asarray(browser.screenshot().convert("L"), dtype=float)
+        browser.open(tmp_path / "report.html", "light", width=390)
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.complaints == []
+        assert all(url.startswith(("data:", "file:///")) and "alert" not in url for url in browser.requests)
+        assert {url for url in browser.requests if url.startswith("file:")} == {
+            (tmp_path / "report.html").resolve().as_uri()
+        }
+    assert np.median(shots["light"]) > 240 and np.median(shots["dark"]) < 40
+    assert all(shot.std() > 20 for shot in shots.values())
+
+
+def test_the_browser_would_have_complained(tmp_path):
+    """The checks above can fail: a broken picture and a script that throws are seen."""
+    (tmp_path / "bad.html").write_text("<img src=nothing.png><script>throw Error('on purpose')</script>")
+    with chromium(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "bad.html")
+        assert browser.evaluate("[...document.images].map(image => image.naturalWidth)") == [0]
+        assert any("on purpose" in complaint for complaint in browser.complaints)
+        assert any("nothing.png" in complaint for complaint in browser.complaints)
+        assert any(url.endswith("nothing.png") for url in browser.requests)
