@@ -24,7 +24,6 @@ from torch.utils.data import Subset
 from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParser
 
 from concepthash_hf import ConceptHashModel
-from concepthash_hf.codes import hamming_distance
 from concepthash_hf.data import PhotoSplits, decode_image, eval_transform, load_photos
 from concepthash_hf.explain import (
     MatchExplanation,
@@ -41,6 +40,7 @@ from concepthash_hf.explain.localisation import localisation
 from concepthash_hf.explain.report import ConceptSummary, Neighbour, QueryResult, Report
 from concepthash_hf.explain.tables import measurement_tables
 from concepthash_hf.hashing import hash_dataset, on_cpu
+from concepthash_hf.index import HammingIndex
 from concepthash_hf.language import clean_class_name
 from concepthash_hf.metrics import sub_code_metrics
 
@@ -164,13 +164,11 @@ class Explainer:
 
     def nearest_neighbours(self) -> np.ndarray:
         """Rows of the database by distance, for every query, int64 `(Q, k)`."""
-        number = self.args.num_neighbours
-        return np.stack(
-            [
-                hamming_distance(code, self.database_codes).argsort(kind="stable")[:number]
-                for code in self.readings.codes
-            ]
+        vision = self.model.config.vision_config
+        index = HammingIndex.from_codes(
+            self.database_codes, num_bits=vision.num_bits, num_concepts=vision.num_concepts
         )
+        return index.search(self.readings.codes, min(self.args.num_neighbours, len(index))).ids
 
     def relevant(self, query: int, found: int) -> bool:
         """Whether two photos share a class."""
