@@ -15,6 +15,17 @@ from concepthash_hf import ConceptHashModel
 from concepthash_hf.training import ConceptHashTrainingArguments
 
 State = dict[str, torch.Tensor]
+# what examples/train.py leaves in its output folder
+WRITTEN = {
+    "README.md",
+    "all_results.json",
+    "concepts.png",
+    "config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
 
 
 class TinyPhotos(Dataset):

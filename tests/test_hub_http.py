@@ -16,6 +16,7 @@ import pytest
 import torch
 from hub_server import TOKEN, HubServer, Repo
 from PIL import Image
+from runs import WRITTEN
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoTokenizer, BertConfig, BertModel
 
@@ -26,16 +27,6 @@ from concepthash_hf.toy_clip import save_toy_clip
 TESTS = Path(__file__).parent
 DUCK = "orange-billed barred duck"
 BIRDS, WITH_CODE, SECRET, REPLACED = (f"someone/{name}" for name in ("birds", "with-code", "secret", "replaced"))
-TRAINED = {
-    "README.md",
-    "all_results.json",
-    "concepts.png",
-    "config.json",
-    "model.safetensors",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-}
 MODULES = {"codes.py", "configuration_concepthash.py", "language.py", "losses.py", "modeling_concepthash.py"}
 
 Client = Callable[..., list[Any]]
@@ -188,8 +179,8 @@ def published(hub, client, trained, photos, tmp_path_factory) -> dict[str, Any]:
 def test_training_publishes_everything_in_one_commit(hub, trained):
     first, pushed = hub.repos[BIRDS].commits
     assert first.message == "initial commit"
-    assert pushed.files.keys() - {".gitattributes"} == TRAINED
-    assert all(pushed.files[name] == (trained / name).read_bytes() for name in TRAINED)
+    assert pushed.files.keys() - {".gitattributes"} == WRITTEN
+    assert all(pushed.files[name] == (trained / name).read_bytes() for name in WRITTEN)
     assert f'model_id = "{BIRDS}"' in pushed.files["README.md"].decode()
 
 
@@ -198,7 +189,7 @@ def test_without_asking_no_code_travels(hub, published):
     first, second = hub.repos[SECRET].commits[1:]
     assert [first.oid, second.oid] == list(published["revisions"])
     assert published["again"]["oid"] == second.oid
-    assert first.files.keys() == second.files.keys() == TRAINED | {".gitattributes"}
+    assert first.files.keys() == second.files.keys() == WRITTEN | {".gitattributes"}
     assert "auto_map" not in json.loads(second.files["config.json"])
     assert "trust_remote_code" not in second.files["README.md"].decode()
     assert [name for name in first.files if first.files[name] != second.files[name]] == ["model.safetensors"]
@@ -207,7 +198,7 @@ def test_without_asking_no_code_travels(hub, published):
 def test_what_an_older_model_left_is_removed(hub, published):
     """Its shards and code; what people put beside it stays, and so does the branch that nobody pushed to."""
     pushed, kept = published["replaced"]
-    assert pushed["files"] == sorted(TRAINED | {*kept})
+    assert pushed["files"] == sorted(WRITTEN | {*kept})
     repo = hub.repos[REPLACED]
     assert repo.branches["next"] == pushed["oid"] and repo.at("main").message == "older"
 
@@ -287,7 +278,7 @@ def test_transformers_alone_loads_it(hub, client, published, photos):
     """In a process that cannot import this package: site-packages reaches it by a `.pth` file, which -S leaves out."""
     pushed, folder = published["with_code"]
     code = {name for name in pushed["files"] if name.endswith(".py")}
-    assert code > MODULES and set(pushed["files"]) == TRAINED | code | {".gitattributes"}
+    assert code > MODULES and set(pushed["files"]) == WRITTEN | code | {".gitattributes"}
 
     start = (
         "import runpy, sys; sys.path += sys.argv[1:3]; del sys.argv[:3]; runpy.run_path(sys.argv[0], None, '__main__')"

@@ -46,11 +46,9 @@ def test_the_cards_here_are_those_of_the_script(script, tmp_path):
             assert ModelCard(here).data.eval_results
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if not ModelCard.load(CARDS / name).data.eval_results])
 def test_a_card_that_nobody_filled_in_says_so(name):
     card = (CARDS / name).read_text()
-    if ModelCard(card).data.eval_results:
-        pytest.skip("was filled in")
     benchmark, bits = name.removesuffix(".md").split("-")
     assert card.count("> **Not trained yet.**") == 1
     assert "mAP" not in card and "model-index" not in card and "hardware" not in card

@@ -2,16 +2,15 @@
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from bird_photos import NAMES, save_untrained, write_photos
-from runs import files_in, forget_accelerate
+from runs import files_in
 
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.encoding import code_spec, read_codes
@@ -35,20 +34,8 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-
-    def script(*words):
-        forget_accelerate()
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        finally:
-            torch.set_num_threads(threads)
-        return capsys.readouterr().out
-
-    return script
+def run(run_script):
+    return partial(run_script, SCRIPT)
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,13 @@
 """examples/evaluate.py, as its users run it."""
 
 import json
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import forget_accelerate
 from transformers import AutoImageProcessor
 
 from concepthash_hf import ConceptHashModel
@@ -50,20 +48,8 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-
-    def script(*words):
-        forget_accelerate()
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        finally:
-            torch.set_num_threads(threads)
-        return capsys.readouterr().out
-
-    return script
+def run(run_script):
+    return partial(run_script, SCRIPT)
 
 
 def test_table_json_and_figure(run, saved, photos, tmp_path):

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import runpy
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 import torch
 from browser import chromium
 from PIL import Image
-from runs import forget_accelerate
 
 import concepthash_hf.data.load
 from concepthash_hf import ConceptHashModel
@@ -49,21 +46,8 @@ def hostile(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of a busy machine wait for each other
-    threads = torch.get_num_threads()
-
-    def script(*words) -> str:
-        forget_accelerate()
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        finally:
-            torch.set_num_threads(threads)
-        return capsys.readouterr().out
-
-    return script
+def run(run_script):
+    return partial(run_script, SCRIPT)
 
 
 def test_a_report_that_a_browser_shows(run, hostile, tmp_path):

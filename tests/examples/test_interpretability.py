@@ -1,15 +1,13 @@
 """examples/benchmarks/interpretability.py, as its users run it."""
 
 import json
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from common import stir
 from PIL import Image
-from runs import forget_accelerate
 from transformers import AutoImageProcessor
 
 from concepthash_hf import ConceptHashModel
@@ -56,16 +54,8 @@ def saved(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def script(*words):
-        forget_accelerate()
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-        return capsys.readouterr().out
-
-    return script
+def run(run_script):
+    return partial(run_script, SCRIPT)
 
 
 def test_table_and_numbers(run, saved, photos, tmp_path):

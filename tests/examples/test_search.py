@@ -1,7 +1,5 @@
 """examples/search.py, as its users run it."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +41,9 @@ def index_folder(tmp_path_factory, birds, saved):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys, saved, index_folder):
-    monkeypatch.chdir(tmp_path)
-
+def run(run_script, saved, index_folder):
     def script(*words, model=saved, index=index_folder):
-        words = ["--model", model, "--index", index, *words]
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-        return capsys.readouterr().out
+        return run_script(SCRIPT, "--model", model, "--index", index, *words)
 
     return script
 

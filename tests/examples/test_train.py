@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import files_in, forget_accelerate, state_of
+from runs import WRITTEN, files_in, state_of
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig
 
 import concepthash_hf.data.load
@@ -29,16 +28,6 @@ from concepthash_hf.toy_clip import save_toy_clip
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "train.py"
 NAMES = [species.name for species in SPECIES]
-WRITTEN = {
-    "README.md",
-    "all_results.json",
-    "concepts.png",
-    "config.json",
-    "model.safetensors",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-}
 # a few seconds instead of minutes
 SMALL = ["--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--num_bits", "16", "--adapter_dim", "8"]
 
@@ -54,18 +43,8 @@ def _own_cache(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys) -> Run:
-    """Runs the script in this process and an empty folder; gives what it prints."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "cpu_count", lambda: torch.get_num_threads())  # other tests may be running beside
-
-    def script(*words: object) -> str:
-        forget_accelerate()
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-        return capsys.readouterr().out
-
-    return script
+def run(run_script) -> Run:
+    return partial(run_script, SCRIPT)
 
 
 @pytest.fixture
