@@ -139,7 +139,7 @@ def other_model(kind: str, folder: Path) -> None:
     ("other", "message"),
     [
         ("bert", "holds a 'bert' model, not a ConceptHash$"),
-        ("clip", "holds a 'clip' model, not a ConceptHash; .*from_clip"),
+        ("clip", "holds a 'clip' model, not a ConceptHash; .*from_backbone"),
         ("clip_vision_model", "holds a 'clip_vision_model' model, not a ConceptHash"),
         ("nothing", r"no config\.json"),
     ],

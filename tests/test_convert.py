@@ -63,7 +63,7 @@ def test_the_config_is_recovered_from_the_shapes(state, folder):
     model = convert_reference_checkpoint(state, folder)
     config, vision = model.config, model.config.vision_config
     assert (config.num_bits, config.num_concepts, config.adapter_dim, config.num_labels) == (16, 4, 24, 10)
-    assert (config.class_embedding_dim, vision.projection_dim) == (32, 40)
+    assert (config.class_embedding_dim, vision.prompt_dim) == (32, 40)
     assert (vision.hidden_size, vision.num_hidden_layers, vision.image_size, vision.patch_size) == (48, 3, 64, 16)
     assert config.binarize_class_embeddings
     assert config.base_model_name_or_path == str(folder)

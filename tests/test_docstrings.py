@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 MODULES = [
-    *("base_clip", "codes", "configuration_concepthash", "convert", "explain.crops", "index.hamming"),
+    *("base_models", "codes", "configuration_concepthash", "convert", "explain.crops", "index.hamming"),
     *("language", "losses", "modeling_concepthash"),
 ]
 

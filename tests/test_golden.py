@@ -18,7 +18,7 @@ from torch import Tensor
 from concepthash_hf import ConceptHashModel, ConceptHashOutput
 from concepthash_hf.codes import binarize, pack_bits
 from concepthash_hf.convert import convert_reference_checkpoint
-from concepthash_hf.losses import concept_loss, margin_cross_entropy
+from concepthash_hf.losses import margin_cross_entropy
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +164,9 @@ def test_the_three_concept_losses(golden, scalars, convert):
     model = convert().train()
     logits, labels = model(golden["images"]).concept_logits, golden["labels"]
     ours, slipped, none = (
-        concept_loss(logits, labels),
+        margin_cross_entropy(logits, labels),
         slipped_concept_loss(logits, labels),
-        concept_loss(logits, labels, margin=0.0),
+        margin_cross_entropy(logits, labels, margin=0.0),
     )
     for loss, key, value in [
         (slipped, "margin_on_concept0_only", 3.672704),

@@ -10,12 +10,9 @@ from torch import Tensor
 
 from concepthash_hf.losses import (
     binary_cosine_logits,
-    classification_loss,
-    concept_loss,
     cosine_logits,
     diversity_loss,
     margin_cross_entropy,
-    quantization_loss,
 )
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -84,10 +81,10 @@ def test_binary_cosine_logits_follow_their_formula():
 def test_the_sign_passes_no_gradient_to_the_centres():
     code_logits, centres = torch.randn(4, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
     labels = torch.tensor([0, 1, 2, 3])
-    quantization_loss(binary_cosine_logits(code_logits, centres), labels).backward()
+    margin_cross_entropy(binary_cosine_logits(code_logits, centres), labels).backward()
     assert centres.grad is None
     assert code_logits.grad.abs().sum() > 0
-    classification_loss(cosine_logits(code_logits, centres), labels).backward()
+    margin_cross_entropy(cosine_logits(code_logits, centres), labels).backward()
     assert centres.grad.abs().sum() > 0
 
 
@@ -129,11 +126,11 @@ def test_margin_cross_entropy_equals_the_loop(labels_of, batch, num_classes, mar
 def test_classification_and_quantization_have_the_papers_margin_and_scale():
     cosines, labels = 2 * torch.rand(4, 5) - 1, torch.tensor([0, 4, 2, 2])
     expected = naive_loss(cosines, labels, margin=0.2, scale=8.0)
-    assert classification_loss(cosines, labels).item() == pytest.approx(expected, abs=1e-6)
-    assert quantization_loss(cosines, labels).item() == pytest.approx(expected, abs=1e-6)
+    assert margin_cross_entropy(cosines, labels).item() == pytest.approx(expected, abs=1e-6)
+    assert margin_cross_entropy(cosines, labels).item() == pytest.approx(expected, abs=1e-6)
     other = naive_loss(cosines, labels, margin=0.1, scale=4.0)
-    assert classification_loss(cosines, labels, 0.1, 4.0).item() == pytest.approx(other, abs=1e-6)
-    assert quantization_loss(cosines, labels, 0.1, 4.0).item() == pytest.approx(other, abs=1e-6)
+    assert margin_cross_entropy(cosines, labels, 0.1, 4.0).item() == pytest.approx(other, abs=1e-6)
+    assert margin_cross_entropy(cosines, labels, 0.1, 4.0).item() == pytest.approx(other, abs=1e-6)
 
 
 @labels_of_any_kind
@@ -141,10 +138,10 @@ def test_classification_and_quantization_have_the_papers_margin_and_scale():
 def test_concept_loss_is_the_mean_over_concepts_each_with_the_margin(labels_of, num_concepts):
     logits, labels = 2 * torch.rand(4, num_concepts, 6) - 1, labels_of(4, 6)
     expected = sum(naive_loss(logits[:, m], labels) for m in range(num_concepts)) / num_concepts
-    assert concept_loss(logits, labels).item() == pytest.approx(expected, abs=1e-5)
+    assert margin_cross_entropy(logits, labels).item() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("loss", [margin_cross_entropy, concept_loss])
+@pytest.mark.parametrize("loss", [margin_cross_entropy, margin_cross_entropy])
 def test_integers_and_their_one_hot_rows_are_the_same(loss):
     logits, labels = torch.rand(4, 3, 5), torch.tensor([0, 4, 2, 2])
     one_hot = torch.nn.functional.one_hot(labels, 5)
@@ -153,8 +150,8 @@ def test_integers_and_their_one_hot_rows_are_the_same(loss):
 
 def test_losses_of_equal_parts_of_a_batch_average():
     logits, labels = torch.rand(6, 3, 5), torch.randint(5, (6,))
-    parts = [concept_loss(logits[i : i + 2], labels[i : i + 2]) for i in (0, 2, 4)]
-    torch.testing.assert_close(concept_loss(logits, labels), torch.stack(parts).mean())
+    parts = [margin_cross_entropy(logits[i : i + 2], labels[i : i + 2]) for i in (0, 2, 4)]
+    torch.testing.assert_close(margin_cross_entropy(logits, labels), torch.stack(parts).mean())
 
 
 @labels_of_any_kind
@@ -236,9 +233,9 @@ def test_diversity_gradients():
 def all_losses(code_logits: Tensor, centres: Tensor, concepts: Tensor, attentions: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(
         [
-            classification_loss(cosine_logits(code_logits, centres), labels),
-            quantization_loss(binary_cosine_logits(code_logits, centres), labels),
-            concept_loss(cosine_logits(concepts, centres), labels),
+            margin_cross_entropy(cosine_logits(code_logits, centres), labels),
+            margin_cross_entropy(binary_cosine_logits(code_logits, centres), labels),
+            margin_cross_entropy(cosine_logits(concepts, centres), labels),
             diversity_loss(attentions),
         ]
     )

@@ -1,15 +1,36 @@
 """The shape of a ConceptHash model, and the format of its checkpoints."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-# of checkpoints; raised when what is written can no longer be read by the code that was there before
-FORMAT_VERSION = 1
+# of checkpoints; raised when what is written can no longer be read by the code that was there before.
+# 1: a CLIP's fields stand flat in vision_config. 2: backbone_config, and text towers of any kind.
+FORMAT_VERSION = 2
+DEFAULT_BACKBONE = "clip_vision_model"
+DEFAULT_TEMPLATE = "a photo of a {}"
+
+
+def side(size: int | list[int] | tuple[int, ...]) -> int:
+    """Side of a square that some configs give as two numbers.
+
+    Raises:
+        ValueError: if the two differ.
+    """
+    if isinstance(size, int):
+        return size
+    if len(set(size)) != 1:
+        raise ValueError(f"photos and patches must be square, the backbone's config says {tuple(size)}")
+    return size[0]
+
+
+# model types that somebody may take for a ConceptHash
+_TO_BUILD_ON = ("clip", "siglip", "dinov2", "dinov2_with_registers", "vit", "clip_vision_model", "siglip_vision_model")
 
 
 class _CheckpointConfig:
@@ -35,54 +56,127 @@ class _CheckpointConfig:
             ValueError: if it is of a newer format.
         """
         _check_format(config_dict, "this checkpoint")
-        # says what a file holds; what is saved again is in today's format
-        return super().from_dict(config_dict | {"format_version": FORMAT_VERSION}, **kwargs)
+        return super().from_dict(config_dict, **kwargs)
 
 
 @strict
-class ConceptHashVisionConfig(_CheckpointConfig, CLIPVisionConfig):
-    """Shape of the tower that hashes photos: a CLIP vision transformer with adapters, concept tokens and a hash head.
+class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
+    """Shape of the tower that hashes photos: a vision transformer with adapters, concept tokens and a hash head.
 
-    All sizes of the transformer itself are `CLIPVisionConfig`'s. `projection_dim` is also the width of the concept
-    queries (p in the paper's notation).
+    Sizes of the transformer itself are in `backbone_config`. They may also be given here directly, and the usual ones
+    be read here (`hidden_size`, `num_hidden_layers`, `image_size`, ...). By default it is a CLIP's.
 
     Args:
+        backbone_config: of the vision transformer, of one of the families in `backbones.FAMILIES`.
+        prompt_dim: p, the width of the concept queries; default CLIP's `projection_dim`, elsewhere the hidden size.
         num_bits: K, the length of a code in bits; a multiple of `num_concepts`.
         num_concepts: M, the number of concepts, each with a sub-code of `num_bits / num_concepts` bits.
-        adapter_dim: bottleneck width of the two adapters in every layer.
+        adapter_dim: bottleneck width of the two adapters in every adapted layer.
+        first_adapted_layer: the layer, from 0, before which the concept tokens join the others, and from which on
+            there are adapters. Layers before it work as in the bare backbone.
+        match_token_scale: whether concept tokens join at the root mean square of the photo's patch tokens; else as
+            they are, which suits a backbone that normalises its input (CLIP, with `first_adapted_layer=0`).
+        apply_last_norm: whether concepts are read after the backbone's last layer norm, or before.
+        shared_hash_function: whether one hash function serves all concepts, or each has its own.
         prompt_num_heads: attention heads of the block that prepares the concept tokens, halved until they divide
-            `projection_dim`.
+            `prompt_dim`.
         prompt_dropout: dropout probability inside that block.
         format_version: of checkpoints; not to be set.
 
     Raises:
-        huggingface_hub.errors.StrictDataclassError: if `num_bits` does not divide by `num_concepts`, a size is not
-            positive, or a value has another type.
+        huggingface_hub.errors.StrictDataclassError: if `num_bits` does not divide by `num_concepts`, the image size by
+            the patch size, there are more concepts than patches, a size is not positive, or a value has another type.
 
     Example:
         >>> ConceptHashVisionConfig(num_bits=32, num_concepts=4).bits_per_concept
         8
+        >>> ConceptHashVisionConfig(backbone_config={"model_type": "dinov2", "image_size": 224}).num_patches
+        256
     """
 
     model_type = "concepthash_vision"
     base_config_key = "vision_config"
 
+    backbone_config: dict | PreTrainedConfig | None = None
+    prompt_dim: int | None = None
     num_bits: int = 64
     num_concepts: int = 4
     adapter_dim: int = 384
+    first_adapted_layer: int = 0
+    match_token_scale: bool = False
+    apply_last_norm: bool = False
+    shared_hash_function: bool = True
     prompt_num_heads: int = 8
     prompt_dropout: float | int = 0.1
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self, **kwargs):
+        backbone = self.backbone_config or {}
+        if not isinstance(backbone, dict):
+            backbone = backbone.to_dict()
+        backbone_class = _config_class(backbone.get("model_type", DEFAULT_BACKBONE))
+        own = {field.name for field in fields(PreTrainedConfig)}
+        flat = {field.name for field in fields(backbone_class) if field.name not in own}
+        given = {name: kwargs.pop(name) for name in flat if name in kwargs}
+        # not a sub-config in transformers' sense, which is the config of a model inside: here are only layers
+        self.backbone_config = backbone_class(**backbone | given)
+        self.format_version = FORMAT_VERSION
+        if self.prompt_dim is None:
+            self.prompt_dim = getattr(self.backbone_config, "projection_dim", None) or self.hidden_size
+        super().__post_init__(**kwargs)
 
     @property
     def bits_per_concept(self) -> int:
         """K / M, the length of a sub-code."""
         return self.num_bits // self.num_concepts
 
+    @property
+    def hidden_size(self) -> int:
+        """Width d of the vision transformer."""
+        return self.backbone_config.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers of the vision transformer."""
+        return self.backbone_config.num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of a layer."""
+        return self.backbone_config.num_attention_heads
+
+    @property
+    def layer_norm_eps(self) -> float:
+        """Of the vision transformer's own layer norms."""
+        return self.backbone_config.layer_norm_eps
+
+    @property
+    def num_channels(self) -> int:
+        """Colours of a photo."""
+        return self.backbone_config.num_channels
+
+    @property
+    def image_size(self) -> int:
+        """Side of the photos in pixels."""
+        return side(self.backbone_config.image_size)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return side(self.backbone_config.patch_size)
+
+    @property
+    def num_patches(self) -> int:
+        """N, the patches of a photo."""
+        return (self.image_size // self.patch_size) ** 2
+
     def validate_architecture(self):
         """Check the sizes against each other (part of strict validation)."""
-        super().validate_architecture()
-        for name in ("num_bits", "num_concepts", "adapter_dim", "prompt_num_heads", "image_size", "patch_size"):
+        sizes = (
+            *("num_bits", "num_concepts", "adapter_dim", "prompt_dim", "prompt_num_heads"),
+            *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+        )
+        for name in sizes:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
@@ -91,8 +185,28 @@ class ConceptHashVisionConfig(_CheckpointConfig, CLIPVisionConfig):
                 f"num_bits must be a multiple of num_concepts, so that every concept gets a sub-code of the same "
                 f"length; got num_bits={self.num_bits}, num_concepts={self.num_concepts}"
             )
+        if self.image_size % self.patch_size:
+            below = self.image_size // self.patch_size * self.patch_size
+            raise ValueError(
+                f"image_size must be a multiple of the backbone's patch size, {self.patch_size}; got "
+                f"{self.image_size}, near it are {below or self.patch_size} and {below + self.patch_size}"
+            )
+        if self.num_concepts > self.num_patches:
+            raise ValueError(
+                f"{self.num_concepts} concepts are more than the {self.num_patches} patches of a photo "
+                f"(image_size={self.image_size}, patch_size={self.patch_size}); take fewer concepts or larger photos"
+            )
+        if not 0 <= self.first_adapted_layer < self.num_hidden_layers:
+            raise ValueError(
+                f"first_adapted_layer must lie in 0 ... {self.num_hidden_layers - 1}, the layers of the backbone; got "
+                f"{self.first_adapted_layer}"
+            )
         if not 0 <= self.prompt_dropout < 1:
             raise ValueError(f"prompt_dropout must lie in [0, 1), got {self.prompt_dropout}")
+
+
+# may be given to the whole model's config
+_VISION_KWARGS = (*ConceptHashVisionConfig.__annotations__, "image_size")
 
 
 @strict
@@ -104,21 +218,25 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
 
     Args:
         vision_config: a `ConceptHashVisionConfig` or the dict of one.
-        text_config: CLIP's text tower, if the model keeps one (it is needed to turn new words into codes).
+        text_config: of the text tower, if the model keeps one (it is needed to turn new words into codes).
         class_embedding_dim: t, the width of the class embeddings; None for a model without language guidance, which
             hashes photos but has no class logits.
         binarize_class_embeddings: whether the text projection reads the sign of the class embeddings, as the authors'
             implementation does, or their values. The sign did better where both were measured (README, results).
-        freeze_backbone: whether CLIP's own vision weights stay fixed. The text tower always does.
+        prompt_template: the text(s) around a class name when it was embedded, with `{}` for the name.
+        freeze_backbone: whether the backbone's own weights stay fixed. The text tower always does.
         classification_weight: weight of the classification loss.
         quantization_weight: weight of the quantization loss.
         concept_weight: weight of the concept loss.
         diversity_weight: weight of the concept spatial diversity loss; at 0 no attention maps are computed.
         margin: subtracted from the cosine of the true class (g in the paper).
         scale: inverse temperature of the cosine cross-entropies.
-        base_model_name_or_path: the CLIP this model was built from.
+        centroid_std: standard deviation of the concept classifier's centroids at the start; small ones turn faster.
+        base_model_name_or_path: the model that the vision tower was built from.
         base_model_revision: its commit, if it came from the Hub.
-        base_fingerprints: in a small checkpoint, of the CLIP's towers that it leaves out; not to be set.
+        text_base_name_or_path: the model that the text tower is from, if that is another.
+        text_base_revision: its commit, if it came from the Hub.
+        base_fingerprints: in a small checkpoint, of the towers that it leaves out; not to be set.
         format_version: of checkpoints; not to be set.
         num_labels: C, the number of classes; or give `id2label`.
 
@@ -133,13 +251,14 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
     keys_to_ignore_at_inference = ["loss_terms", "concept_attentions", "hidden_states", "attentions"]
     sub_configs_defaults = {
         "vision_config": SubConfigSpec(config_class=ConceptHashVisionConfig),
-        "text_config": SubConfigSpec(config_class=CLIPTextConfig, optional=True),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_text_model", optional=True),
     }
 
     vision_config: dict | ConceptHashVisionConfig | None = None
-    text_config: dict | CLIPTextConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
     class_embedding_dim: int | None = None
     binarize_class_embeddings: bool = True
+    prompt_template: str | list[str] = DEFAULT_TEMPLATE
     freeze_backbone: bool = True
     classification_weight: float | int = 1.0
     quantization_weight: float | int = 1.0
@@ -147,19 +266,23 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
     diversity_weight: float | int = 1.0
     margin: float | int = 0.2
     scale: float | int = 8.0
+    centroid_std: float | int = 1.0
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
+    text_base_name_or_path: str | None = None
+    text_base_revision: str | None = None
     base_fingerprints: dict[str, str] | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
-        own_fields = ConceptHashVisionConfig.__annotations__
-        vision_kwargs = {name: kwargs.pop(name) for name in own_fields if name in kwargs}
+        vision_kwargs = {name: kwargs.pop(name) for name in _VISION_KWARGS if name in kwargs}
         if vision_kwargs:
             vision_config = self.vision_config or {}
             if not isinstance(vision_config, dict):
                 vision_config = vision_config.to_dict()
             self.vision_config = {**vision_config, **vision_kwargs}
+        # says what a file holds; what is made of it, and saved again, is in today's format
+        self.format_version = FORMAT_VERSION
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -168,12 +291,12 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
 
         A config accepts any other keyword too, as all of transformers' do; who wants misspelt ones refused asks here.
         """
-        return {*cls.__annotations__, *ConceptHashVisionConfig.__annotations__, "id2label", "label2id", "num_labels"}
+        return {*cls.__annotations__, *_VISION_KWARGS, "id2label", "label2id", "num_labels"}
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         """Make a config of a dict; keyword arguments overrule it, the vision tower's own fields among them."""
-        vision_kwargs = {name: kwargs.pop(name) for name in ConceptHashVisionConfig.__annotations__ if name in kwargs}
+        vision_kwargs = {name: kwargs.pop(name) for name in _VISION_KWARGS if name in kwargs}
         # of a file too: a model that was loaded from a small checkpoint has all its weights
         return super().from_dict({**config_dict, **vision_kwargs, "base_fingerprints": None}, **kwargs)
 
@@ -202,8 +325,16 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
             raise ValueError(f"loss weights must not be negative, got {weights}")
         if not (0 <= self.margin and 0 < self.scale):
             raise ValueError(f"margin must not be negative and scale positive, got {self.margin} and {self.scale}")
+        if self.centroid_std <= 0:
+            raise ValueError(f"centroid_std must be positive, got {self.centroid_std}")
         if self.class_embedding_dim is not None and self.class_embedding_dim < 1:
             raise ValueError(f"class_embedding_dim must be positive or None, got {self.class_embedding_dim}")
+
+
+def _config_class(model_type: str) -> type[PreTrainedConfig]:
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(f"backbone_config is of model type {model_type!r}, which transformers does not know")
+    return CONFIG_MAPPING[model_type]
 
 
 def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted: type) -> None:
@@ -211,7 +342,7 @@ def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted
     if model_type is None:
         raise ValueError(f"{source} holds no ConceptHash model: there is no config.json with a model_type")
     if model_type not in (ConceptHashConfig.model_type, ConceptHashVisionConfig.model_type):
-        hint = "; a new one is built on it by ConceptHashModel.from_clip" if model_type == "clip" else ""
+        hint = "; a new one is built on it by ConceptHashModel.from_backbone" if model_type in _TO_BUILD_ON else ""
         raise ValueError(f"{source} holds a {model_type!r} model, not a ConceptHash{hint}")
     if wanted is ConceptHashConfig and model_type == ConceptHashVisionConfig.model_type:
         raise ValueError(

@@ -13,10 +13,12 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, CLIPTextModel
+from transformers import CLIPConfig, PreTrainedModel
 
+from .base_models import load_base_config
 from .configuration_concepthash import ConceptHashConfig
-from .modeling_concepthash import ConceptHashModel, load_clip_config
+from .language import load_text_model
+from .modeling_concepthash import ConceptHashModel
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +93,12 @@ def convert_reference_checkpoint(
     """
     state = _read_state_dict(state_dict_or_path)
     converted = _rename(state)
-    clip_config = clip if isinstance(clip, CLIPConfig) else load_clip_config(clip)
+    clip_config = clip if isinstance(clip, CLIPConfig) else load_base_config(clip)
+    if not isinstance(clip_config, CLIPConfig):
+        raise ValueError(
+            f"{clip} holds a {clip_config.model_type!r} model; these checkpoints were built on a CLIP with both "
+            "towers (model_type 'clip'), such as openai/clip-vit-base-patch32"
+        )
     text_model = None if isinstance(clip, CLIPConfig) else _load_text_model(clip)
 
     config = _recover_config(converted, clip_config, config_kwargs)
@@ -157,7 +164,7 @@ def _recover_config(state: dict[str, Tensor], clip: CLIPConfig, config_kwargs: d
     missing = [f"{what} ({name})" for what, name in needed.items() if name not in state]
     if missing:
         raise ValueError(f"this is no ConceptHash checkpoint of the reference: without {', '.join(missing)}")
-    num_concepts, projection_dim = state[needed["queries"]].shape
+    num_concepts, prompt_dim = state[needed["queries"]].shape
     num_classes, class_embedding_dim = state[needed["class centres"]].shape
     recovered = {
         "num_bits": len(state[needed["batch norm"]]),
@@ -169,13 +176,13 @@ def _recover_config(state: dict[str, Tensor], clip: CLIPConfig, config_kwargs: d
     }
     if "id2label" not in config_kwargs:
         recovered["num_labels"] = num_classes
-    vision_config = clip.vision_config.to_dict() | {"projection_dim": projection_dim, "dtype": None}
+    vision_config = {"backbone_config": clip.vision_config.to_dict() | {"dtype": None}, "prompt_dim": prompt_dim}
     return ConceptHashConfig(vision_config=vision_config, **(recovered | config_kwargs))
 
 
-def _load_text_model(clip: str | Path) -> CLIPTextModel | None:
+def _load_text_model(clip: str | Path) -> PreTrainedModel | None:
     try:
-        return CLIPModel.from_pretrained(clip, dtype=torch.float32).text_model
+        return load_text_model(clip)
     except OSError:
         logger.warning("%s holds a CLIP config but no weights: converting without a text tower", clip)
         return None

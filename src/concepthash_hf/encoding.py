@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .base_clip import fingerprint
+from .base_models import fingerprint
 from .data import BadImage, BadImageError, PhotoDataset
 from .data.collection import Collection
 from .data.transforms import Transform
 from .hashing import on_cpu
 from .index import CodeIndex, CodeSpec
-from .modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
+from .modeling_concepthash import ConceptHashPreTrainedModel
 
 FORMAT_VERSION = 1
 PLAN_FILE = "encoding.json"
@@ -38,7 +38,7 @@ _PARTIAL = ".partial"  # ends the name of a file that is being written
 _UNREADABLE = b"unreadable"  # key in a file's own metadata: the photos of its range that have no row
 
 
-def code_spec(model: ConceptHashModel | ConceptHashVisionModel) -> CodeSpec:
+def code_spec(model: ConceptHashPreTrainedModel) -> CodeSpec:
     """What a model's codes are, and the model by name and content.
 
     The revision is a fingerprint of the weights that make codes: the same for a folder, its copies and the Hub, whole
@@ -50,7 +50,7 @@ def code_spec(model: ConceptHashModel | ConceptHashVisionModel) -> CodeSpec:
     Returns:
         To bind an index to the model, or to check it: `index.check_model(None, code_spec(model).revision)`.
     """
-    tower = model.vision_model if isinstance(model, ConceptHashModel) else model
+    tower = model.base_model
     path = model.name_or_path
     name = Path(path).resolve().name if path and Path(path).exists() else path or None
     revision = f"sha256:{fingerprint(tower.state_dict())[:32]}"
@@ -58,7 +58,7 @@ def code_spec(model: ConceptHashModel | ConceptHashVisionModel) -> CodeSpec:
 
 
 def encode_collection(
-    model: ConceptHashModel | ConceptHashVisionModel,
+    model: ConceptHashPreTrainedModel,
     collection: Collection,
     transform: Transform,
     folder: str | Path,
@@ -174,9 +174,7 @@ def add_codes(index: CodeIndex, folder: str | Path) -> None:
     index.add(np.concatenate(codes), rows.column("id").combine_chunks(), metadata if metadata.num_columns else None)
 
 
-def _plan(
-    model: ConceptHashModel | ConceptHashVisionModel, collection: Collection, photos_per_file: int
-) -> dict[str, Any]:
+def _plan(model: ConceptHashPreTrainedModel, collection: Collection, photos_per_file: int) -> dict[str, Any]:
     if photos_per_file < 1:
         raise ValueError(f"photos_per_file must be at least 1, got {photos_per_file}")
     return {
@@ -275,7 +273,7 @@ def _apart(items: list[Tensor | BadImage]) -> tuple[list[Tensor], list[BadImage]
 
 
 def _hash(
-    model: ConceptHashModel | ConceptHashVisionModel,
+    model: ConceptHashPreTrainedModel,
     collection: Collection,
     transform: Transform,
     files: list[_File],

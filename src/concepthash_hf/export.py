@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from .codes import binarize, pack_bits
-from .modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
+from .modeling_concepthash import ConceptHashPreTrainedModel, ConceptHashVisionModel
 
 
-def export_onnx(
-    model: ConceptHashModel | ConceptHashVisionModel, path: str | Path, image_size: int | None = None
-) -> Path:
+def export_onnx(model: ConceptHashPreTrainedModel, path: str | Path, image_size: int | None = None) -> Path:
     """Write the part of a model that hashes photos as an ONNX file; needs the extra `concepthash_hf[onnx]`.
 
     The graph has one input: `pixel_values`, float32 `(batch, 3, size, size)`, any number of photos as the image
@@ -45,7 +43,7 @@ def export_onnx(
         raise ImportError(
             f'export to ONNX needs {" and ".join(missing)}, which is not installed: pip install "concepthash_hf[onnx]"'
         )
-    tower = model.vision_model if isinstance(model, ConceptHashModel) else model
+    tower = model.base_model
     size = tower.config.image_size if image_size is None else image_size
     if size < tower.config.patch_size:
         raise ValueError(f"image_size must be at least one patch ({tower.config.patch_size} pixels), got {size}")

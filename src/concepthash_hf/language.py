@@ -1,13 +1,29 @@
-"""Class names -> class embeddings, through CLIP's text tower (paper section 3, language guidance)."""
+"""Class names -> class embeddings, through a text tower of any kind (paper section 3, language guidance)."""
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import CLIPTextModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    SiglipTextModel,
+)
 
-DEFAULT_TEMPLATE = "a photo of a {}"
+from .configuration_concepthash import DEFAULT_TEMPLATE
+from .modes import evaluating
+
+# they pool by themselves: CLIP at the end-of-text token, SigLIP at the last one of a prompt padded to full length
+_CLIP, _SIGLIP = "clip_text_model", "siglip_text_model"
 
 _CUB_INDEX = re.compile(r"^\d{3}\.")
 
@@ -51,21 +67,101 @@ def class_prompts(class_name: str | Sequence[str], template: str | Sequence[str]
     return [text.replace("{}", name) for name in cleaned for text in templates]
 
 
+def make_text_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """A text tower with random weights.
+
+    Args:
+        config: of CLIP's or SigLIP's text tower, or of a sentence encoder (BERT and the like).
+    """
+    return _without_pooler(_text_model_class(config)._from_config(config))
+
+
+def load_text_model(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedModel:
+    """Load a text tower in float32, whatever it was saved in.
+
+    Args:
+        name_or_path: a Hub id or a folder: a CLIP, a SigLIP, or a sentence encoder.
+        **hub_kwargs: `revision`, `token`, `cache_dir`, ... as for `from_pretrained`.
+
+    Raises:
+        ValueError: if there is no text model, or its weights are damaged.
+        OSError: if it has no weights.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name_or_path} holds no text model that can be loaded: {error}") from error
+    text_config = getattr(config, "text_config", None) or config
+    if hasattr(text_config, "patch_size"):
+        raise ValueError(
+            f"{name_or_path} holds a {config.model_type!r} model, which reads photos and no words; give a text model, "
+            "such as openai/clip-vit-base-patch32"
+        )
+    loader = _text_model_class(text_config) if text_config is config else AutoModel
+    try:
+        model = loader.from_pretrained(name_or_path, dtype=torch.float32, **hub_kwargs)
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights of {name_or_path} are damaged or incomplete ({error}); copy or download them again"
+        ) from error
+    return _without_pooler(model if text_config is config else model.text_model)
+
+
+def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a text tower.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **hub_kwargs)
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made up from the model's config
+            raise ValueError("its vocabulary is empty")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"there is no tokenizer in {name_or_path}, which words need; put the one of its text tower there "
+            f"(tokenizer.save_pretrained), or give class embeddings: {error}"
+        ) from error
+    return tokenizer
+
+
+def text_features(text_model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """One vector for each text, as the text tower was trained to give it.
+
+    CLIP's pooled output is the end-of-text token after the final layer norm, before the text projection; SigLIP's is
+    the last token of a prompt that is padded to full length; of sentence encoders it is the mean over the tokens.
+
+    Args:
+        text_model: any text tower.
+        input_ids: int64 `(n, tokens)`.
+        attention_mask: `(n, tokens)`; default all ones.
+
+    Returns:
+        float32 `(n, t)`, not normalised.
+    """
+    with evaluating(text_model):
+        return _pool(text_model, input_ids, attention_mask)
+
+
+def text_width(config: PreTrainedConfig) -> int:
+    """t, the width of what `text_features` gives for a text tower of this config."""
+    return config.projection_size if config.model_type == _SIGLIP else config.hidden_size
+
+
 @torch.no_grad()
 def embed_class_names(
-    text_model: CLIPTextModel,
+    text_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     class_names: Sequence[str | Sequence[str]],
     template: str | Sequence[str] = DEFAULT_TEMPLATE,
     batch_size: int = 256,
 ) -> Tensor:
-    """Embed class names with CLIP's text tower.
+    """Embed class names with a text tower.
 
-    The embedding of a text is the tower's pooled output: the end-of-text token after the final layer norm, before
-    CLIP's text projection, not normalised. Where a class has several texts (synonyms, templates), theirs are averaged.
+    Where a class has several texts (synonyms, templates), their vectors are averaged. See `text_features`.
 
     Args:
-        text_model: CLIP's text tower, on any device.
+        text_model: the text tower, on any device.
         tokenizer: the tokenizer that belongs to it.
         class_names: C entries, each a name or several names of one class.
         template: a text with one `{}` for the name, or several.
@@ -90,20 +186,51 @@ def embed_class_names(
     return torch.stack([part.mean(0) for part in pooled.split([len(texts) for texts in prompts])])
 
 
-def _embed_texts(text_model: CLIPTextModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
+def _embed_texts(text_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
     config = text_model.config
     tokens = tokenizer(
-        texts, padding=True, truncation=True, max_length=config.max_position_embeddings, return_tensors="pt"
+        texts,
+        padding="max_length" if config.model_type == _SIGLIP else True,
+        truncation=True,
+        max_length=min(tokenizer.model_max_length, config.max_position_embeddings),
+        return_tensors="pt",
     )
     input_ids = tokens["input_ids"]
-    # the tower pools at the end-of-text token (2 stands for "the largest id" in configs of the first CLIPs)
-    pools_somewhere = config.eos_token_id == 2 or bool((input_ids == config.eos_token_id).any(-1).all())
-    if int(input_ids.max()) >= config.vocab_size or not pools_somewhere:
+    # CLIP pools at the end-of-text token (2 stands for "the largest id" in configs of the first CLIPs)
+    finds_end = config.model_type != _CLIP or config.eos_token_id == 2
+    finds_end = finds_end or bool((input_ids == config.eos_token_id).any(-1).all())
+    if int(input_ids.max()) >= config.vocab_size or not finds_end:
         raise ValueError(
             f"the tokenizer does not belong to this text tower: it gives ids up to {int(input_ids.max())} and ends "
             f"texts with {tokenizer.eos_token_id}; the tower has {config.vocab_size} tokens and reads the text at "
             f"token {config.eos_token_id}"
         )
-    tokens = tokens.to(text_model.device)
-    output = text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-    return output.pooler_output.float()
+    device = text_model.device
+    return text_features(text_model, input_ids.to(device), tokens["attention_mask"].to(device))
+
+
+def _pool(text_model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    if text_model.config.model_type == _SIGLIP:
+        return text_model(input_ids=input_ids).pooler_output.float()  # it reads the padding too
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    output = text_model(input_ids=input_ids, attention_mask=attention_mask)
+    if text_model.config.model_type == _CLIP:
+        return output.pooler_output.float()
+    weights = attention_mask.unsqueeze(-1).float()
+    return (output.last_hidden_state.float() * weights).sum(1) / weights.sum(1)
+
+
+def _text_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    if config.model_type == _SIGLIP:  # which the Auto classes do not know alone
+        return SiglipTextModel
+    if type(config) not in MODEL_MAPPING:
+        raise ValueError(f"a text model of type {config.model_type!r} cannot be used: AutoModel does not know it")
+    return MODEL_MAPPING[type(config)]
+
+
+def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    """BERT's pooler is not read here, and many sentence encoders were saved without it."""
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model

@@ -62,53 +62,6 @@ def margin_cross_entropy(cosines: Tensor, labels: Tensor, margin: float = 0.2, s
     return -(target * log_probabilities).sum(-1).mean()
 
 
-def classification_loss(class_logits: Tensor, labels: Tensor, margin: float = 0.2, scale: float = 8.0) -> Tensor:
-    """Pull code logits towards the semantic centre of their class: `L_clf = CE_g(cos(b, o_c), y)`.
-
-    Args:
-        class_logits: `(B, C)`, `cosine_logits(code_logits, class_centres)`.
-        labels: int64 `(B,)` or multi-hot `(B, C)`.
-        margin: g.
-        scale: inverse temperature.
-
-    Returns:
-        float32 scalar.
-    """
-    return margin_cross_entropy(class_logits, labels, margin, scale)
-
-
-def quantization_loss(binary_class_logits: Tensor, labels: Tensor, margin: float = 0.2, scale: float = 8.0) -> Tensor:
-    """Pull code logits towards the binarised centre: `L_quan = CE_g((b / |b|) . sign(o_c) / sqrt(K), y)`.
-
-    Args:
-        binary_class_logits: `(B, C)`, `binary_cosine_logits(code_logits, class_centres)`.
-        labels: int64 `(B,)` or multi-hot `(B, C)`.
-        margin: g.
-        scale: inverse temperature.
-
-    Returns:
-        float32 scalar.
-    """
-    return margin_cross_entropy(binary_class_logits, labels, margin, scale)
-
-
-def concept_loss(concept_logits: Tensor, labels: Tensor, margin: float = 0.2, scale: float = 8.0) -> Tensor:
-    """Make every concept alone tell the classes apart: `L_cd = mean_m CE_g(cos(z_m + P_m, w_c), y)`.
-
-    The margin is on all concepts. (The authors' implementation has it on concept 0 only, by an indexing slip.)
-
-    Args:
-        concept_logits: `(B, M, C)`.
-        labels: int64 `(B,)` or multi-hot `(B, C)`.
-        margin: g.
-        scale: inverse temperature.
-
-    Returns:
-        float32 scalar.
-    """
-    return margin_cross_entropy(concept_logits, labels, margin, scale)
-
-
 def diversity_loss(concept_attentions: Tensor) -> Tensor:
     """Make concepts look at different places: `L_csd = mean over photos and pairs i < j of cos(a_i, a_j)`.
 

@@ -1,7 +1,7 @@
-"""Small checkpoints: only what was trained; the frozen weights are those of a CLIP that can be had elsewhere.
+"""Small checkpoints: only what was trained; the frozen weights are those of models that can be had elsewhere.
 
-Such a checkpoint names its CLIP and carries a fingerprint of every tower that it leaves out. Loading takes a tower
-from the CLIP if the fingerprint is the same and fails if it is not: a backbone is never guessed.
+Such a checkpoint names the models that it was built on and carries a fingerprint of every tower that it leaves out.
+Loading takes a tower from its base if the fingerprint is the same and fails if it is not: a backbone is never guessed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
-from torch import Tensor
-from transformers import CLIPModel
+from torch import Tensor, equal
 from transformers.utils import cached_file
 
-from .base_clip import fingerprint, load_clip, tower_weights
+from .base_models import Base, fingerprint
 from .configuration_concepthash import ConceptHashConfig
 
 # the file is model.trained.safetensors: code that does not know small checkpoints finds no weights, not half of them
@@ -24,59 +22,57 @@ WEIGHTS_NAME = f"model.{VARIANT}.safetensors"
 
 
 def leave_out_base(state: Mapping[str, Tensor], config: ConceptHashConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Drop from a model's state what its CLIP has, after looking there.
+    """Drop from a model's state what its bases have, after looking there.
 
     Args:
         state: state dict of a `ConceptHashModel`.
-        config: its config, which says what CLIP it was built on and what of it is frozen.
+        config: its config, which says what it was built on and what of it is frozen.
 
     Returns:
         What is left, and the fingerprint of each tower that was dropped.
 
     Raises:
-        ValueError: if there is no frozen CLIP, it cannot be loaded, or its weights are not those of the model.
+        ValueError: if there is no frozen base, it cannot be loaded, or its weights are not those of the model.
         OSError: if it has no weights.
     """
     is_frozen = {"vision_model": config.freeze_backbone, "text_model": config.text_config is not None}
-    towers = [tower for tower, frozen in is_frozen.items() if frozen]
-    base = config.base_model_name_or_path
-    if base is None or not towers:
+    bases = [Base.of(config, tower) for tower, frozen in is_frozen.items() if frozen]
+    if not bases or None in bases:
         raise ValueError(
-            "only a model around the frozen weights of a CLIP that can be loaded again can leave them out; this one "
-            f"has base_model_name_or_path={base!r} and freeze_backbone={config.freeze_backbone}. Save it whole"
+            "only a model around frozen weights that can be loaded again can leave them out; this one has "
+            f"base_model_name_or_path={config.base_model_name_or_path!r} and "
+            f"freeze_backbone={config.freeze_backbone}. Save it whole"
         )
-    clip = load_clip(base, **_revision_kwargs(config.base_model_revision))
     left, fingerprints = dict(state), {}
-    for tower in towers:
-        weights = tower_weights(clip, tower)
-        for name, tensor in weights.items():
+    for base in filter(None, bases):
+        weights = base.weights(config)
+        fingerprints[base.tower] = fingerprint(weights)
+        for name, tensor in base.fitted(weights, config).items():
             ours = left.pop(name, None)
-            if ours is None or not torch.equal(tensor.to(ours.dtype), ours.cpu()):
+            if ours is None or not equal(tensor.to(ours.dtype), ours.cpu()):
                 raise ValueError(
                     f"the frozen weights of this model are not those of {base}: {name} differs. Set "
-                    "config.base_model_name_or_path (and base_model_revision) to the CLIP that it was built on, or "
-                    "save it whole"
+                    f"config.{base.field} (and its revision) to the model that it was built on, or save it whole"
                 )
-        fingerprints[tower] = fingerprint(weights)
     return left, fingerprints
 
 
 @dataclass
 class SmallCheckpoint:
-    """A checkpoint without the weights of its CLIP.
+    """A checkpoint without the weights of its bases.
 
     Args:
         name_or_path: its folder or Hub id.
+        config: of the model, with the bases where they were in training.
         fingerprints: of the towers that it leaves out.
-        recorded_base: where its CLIP was in training, at which revision.
-        base: where it is now, at which revision.
-        hub_kwargs: `revision` and `subfolder` of the checkpoint; `token`, `cache_dir`, ... of both.
+        moved: where bases are now, by argument of `from_pretrained`, if not there.
+        hub_kwargs: `revision` and `subfolder` of the checkpoint; `token`, `cache_dir`, ... of all.
     """
 
     name_or_path: str | Path
+    config: ConceptHashConfig
     fingerprints: Mapping[str, str]
-    recorded_base: tuple[str, str | None]
-    base: tuple[str, str | None]
+    moved: Mapping[str, str] = field(default_factory=dict)
     hub_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -84,7 +80,7 @@ class SmallCheckpoint:
         cls,
         name_or_path: str | Path,
         config_dict: Mapping[str, Any],
-        base_name_or_path: str | Path | None = None,
+        moved: Mapping[str, str | Path | None],
         hub_kwargs: Mapping[str, Any] | None = None,
     ) -> "SmallCheckpoint | None":
         """The small checkpoint of this place, or None if its config says that it is a whole one.
@@ -92,60 +88,55 @@ class SmallCheckpoint:
         Args:
             name_or_path: a folder or Hub id.
             config_dict: what is in its config.json.
-            base_name_or_path: where its CLIP is now; default the recorded place and revision.
+            moved: where its bases are now, by argument; None where they were in training.
             hub_kwargs: see the class.
         """
         if (fingerprints := config_dict.get("base_fingerprints")) is None:
             return None
-        recorded = (config_dict["base_model_name_or_path"], config_dict.get("base_model_revision"))
-        moved = base_name_or_path is not None and str(base_name_or_path) != recorded[0]
-        base = (str(base_name_or_path), None) if moved else recorded
-        return cls(name_or_path, fingerprints, recorded, base, hub_kwargs or {})
+        places = {argument: str(place) for argument, place in moved.items() if place is not None}
+        return cls(name_or_path, ConceptHashConfig.from_dict(config_dict), fingerprints, places, hub_kwargs or {})
+
+    def base(self, tower: str) -> Base:
+        """Where the weights of a tower are now."""
+        return self._recorded(tower).moved_to(self.moved)
 
     def state_dict(self, towers: Sequence[str]) -> dict[str, Tensor]:
-        """Read what was trained and complete it with the CLIP.
+        """Read what was trained and complete it with the bases.
 
         Args:
-            towers: those of the CLIP that are needed.
+            towers: those that are needed.
 
         Returns:
             State of a whole model, but for towers that are left out and not needed.
 
         Raises:
-            ValueError: if the CLIP cannot be loaded, or is another one.
+            ValueError: if a base cannot be loaded, or is another one.
             OSError: if the checkpoint's own weights are not there.
         """
         state = safetensors.torch.load_file(cached_file(self.name_or_path, WEIGHTS_NAME, **self.hub_kwargs))
-        needed = {tower: expected for tower, expected in self.fingerprints.items() if tower in towers}
-        clip = self._load_base() if needed else None
-        for tower, expected in needed.items():
-            weights = tower_weights(clip, tower)
+        shared = {name: value for name, value in self.hub_kwargs.items() if name not in ("revision", "subfolder")}
+        for tower, expected in self.fingerprints.items():
+            if tower not in towers:
+                continue
+            base = self.base(tower)
+            try:
+                weights = base.weights(self.config, **shared)
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"{self.name_or_path} holds only what was trained, and the model that its {tower} is from, "
+                    f"{base}, cannot be loaded. Say where it is: from_pretrained(..., {base.field}=...). ({error})"
+                ) from error
             if (found := fingerprint(weights)) != expected:
                 raise ValueError(
-                    f"{_in_words(self.base)} is not the CLIP that {self.name_or_path} was trained on, which is "
-                    f"{_in_words(self.recorded_base)}: the fingerprint of its {tower} is {found[:12]}..., expected "
-                    f"{expected[:12]}... Say where the right one is: from_pretrained(..., base_model_name_or_path=...)"
+                    f"{base} is not the model that {self.name_or_path} was trained on, which is "
+                    f"{self._recorded(tower)}: the fingerprint of its {tower} is {found[:12]}..., expected "
+                    f"{expected[:12]}... Say where the right one is: from_pretrained(..., {base.field}=...)"
                 )
-            state |= weights
+            state |= base.fitted(weights, self.config)
         return state
 
-    def _load_base(self) -> CLIPModel:
-        name_or_path, revision = self.base
-        shared = {name: value for name, value in self.hub_kwargs.items() if name not in ("revision", "subfolder")}
-        try:
-            return load_clip(name_or_path, **shared, **_revision_kwargs(revision))
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{self.name_or_path} holds only what was trained, and the CLIP that it was trained on, "
-                f"{_in_words(self.base)}, cannot be loaded. Say where it is: from_pretrained(..., "
-                f"base_model_name_or_path=...). ({error})"
-            ) from error
-
-
-def _revision_kwargs(revision: str | None) -> dict[str, str]:
-    return {} if revision is None else {"revision": revision}
-
-
-def _in_words(base: tuple[str, str | None]) -> str:
-    name_or_path, revision = base
-    return name_or_path if revision is None else f"{name_or_path} at revision {revision}"
+    def _recorded(self, tower: str) -> Base:
+        base = Base.of(self.config, tower)
+        if base is None:
+            raise ValueError(f"the config of {self.name_or_path} does not say what its {tower} is from")
+        return base

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..codes import binarize, pack_bits, split_sub_codes
-from ..modeling_concepthash import ConceptHashModel, ConceptHashVisionModel, evaluating
-
-AnyConceptHash = ConceptHashModel | ConceptHashVisionModel
+from ..modeling_concepthash import ConceptHashPreTrainedModel
+from ..modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class ConceptReadings:
 
 
 def read_concepts(
-    model: AnyConceptHash, photos: Dataset, batch_size: int = 64, num_workers: int = 0
+    model: ConceptHashPreTrainedModel, photos: Dataset, batch_size: int = 64, num_workers: int = 0
 ) -> ConceptReadings:
     """Run a model over photos and keep codes and concept attentions.
 
@@ -88,11 +87,11 @@ def read_concepts(
     if not read:
         raise ValueError("there are no photos to explain")
     arrays = {name: torch.cat(values).numpy() for name, values in read.items()}
-    return ConceptReadings(**arrays, patch_size=vision_config(model).patch_size)
+    return ConceptReadings(**arrays, patch_size=model.base_model.config.patch_size)
 
 
 @torch.no_grad()
-def read_batch(model: AnyConceptHash, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+def read_batch(model: ConceptHashPreTrainedModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     """Give code logits float32 `(B, K)` and attentions float32 `(B, M, h, w)` of some photos, on the model's device.
 
     Args:
@@ -101,10 +100,5 @@ def read_batch(model: AnyConceptHash, pixel_values: Tensor) -> tuple[Tensor, Ten
     """
     with evaluating(model):
         output = model(pixel_values.to(model.device), output_attentions=True)
-    rows = pixel_values.shape[2] // vision_config(model).patch_size
+    rows = pixel_values.shape[2] // model.base_model.config.patch_size
     return output.code_logits.float(), output.concept_attentions.float().unflatten(-1, (rows, -1))
-
-
-def vision_config(model: AnyConceptHash):
-    """The config of the tower, of the tower alone or the whole model."""
-    return model.config.vision_config if isinstance(model, ConceptHashModel) else model.config

@@ -10,13 +10,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 
 from ..codes import binarize, split_sub_codes
-from .attention import AnyConceptHash, read_batch, vision_config
+from ..modeling_concepthash import ConceptHashPreTrainedModel
+from .attention import read_batch
 
 Hide = Literal["blur", "grey"]
 
 
 def faithfulness(
-    model: AnyConceptHash,
+    model: ConceptHashPreTrainedModel,
     photos: Dataset,
     hide: Hide = "blur",
     share: float = 0.1,
@@ -54,7 +55,7 @@ def faithfulness(
     Raises:
         ValueError: if there is only one concept, no photo, or `share` or `hide` is none of the above.
     """
-    num_concepts = vision_config(model).num_concepts
+    num_concepts = model.config.num_concepts
     if num_concepts < 2:
         raise ValueError("faithfulness compares sub-codes with each other, and this model has only one concept")
     if not 0 < share < 1:
@@ -96,7 +97,7 @@ def faithfulness(
 
 
 def deletion_insertion(
-    model: AnyConceptHash,
+    model: ConceptHashPreTrainedModel,
     photos: Dataset,
     hide: Hide = "blur",
     steps: int = 10,
@@ -130,7 +131,7 @@ def deletion_insertion(
     """
     if steps < 1:
         raise ValueError(f"curves have at least one step, got {steps}")
-    num_concepts = vision_config(model).num_concepts
+    num_concepts = model.config.num_concepts
     generator = torch.Generator().manual_seed(seed)
     shares = np.linspace(0, 1, steps + 1)
     names = ("deletion", "insertion", "random_deletion", "random_insertion")
@@ -184,12 +185,12 @@ def hide_patches(pixel_values: Tensor, hidden: Tensor, substitute: Tensor) -> Te
 
 
 def _batches(
-    model: AnyConceptHash, photos: Dataset, hide: Hide, batch_size: int, num_workers: int
+    model: ConceptHashPreTrainedModel, photos: Dataset, hide: Hide, batch_size: int, num_workers: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Pixel values, what to hide them behind, bits and attentions, on the model's device."""
     if hide not in ("grey", "blur"):
         raise ValueError(f'patches are hidden behind "blur" or "grey", got {hide!r}')
-    patch_size = vision_config(model).patch_size
+    patch_size = model.base_model.config.patch_size
     for batch in DataLoader(photos, batch_size, num_workers=num_workers):
         pixels = batch["pixel_values"].to(model.device)
         code_logits, attentions = read_batch(model, pixels)
@@ -212,5 +213,5 @@ def _moved(hidden: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack([mask.roll((row, column), (0, 1)) for mask, row, column in moves])
 
 
-def _bits(model: AnyConceptHash, pixels: Tensor) -> Tensor:
+def _bits(model: ConceptHashPreTrainedModel, pixels: Tensor) -> Tensor:
     return binarize(read_batch(model, pixels)[0])

@@ -10,8 +10,8 @@ from transformers import BaseImageProcessor
 
 from ..codes import binarize, pack_bits, split_sub_codes
 from ..data import decode_image
-from ..modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
-from .attention import AnyConceptHash, read_batch
+from ..modeling_concepthash import ConceptHashPreTrainedModel
+from .attention import read_batch
 from .crops import attended_box, photo_as_seen
 from .drawing import (
     GAP,
@@ -107,7 +107,9 @@ class ImageExplanation:
         return figure
 
 
-def explain_image(model: AnyConceptHash, image_processor: BaseImageProcessor, image: Any) -> ImageExplanation:
+def explain_image(
+    model: ConceptHashPreTrainedModel, image_processor: BaseImageProcessor, image: Any
+) -> ImageExplanation:
     """Explain the code of a photo, concept by concept (paper section 4, figures of concept attention).
 
     Args:
@@ -130,10 +132,10 @@ def explain_image(model: AnyConceptHash, image_processor: BaseImageProcessor, im
 
 
 def explain_images(
-    model: AnyConceptHash, image_processor: BaseImageProcessor, images: Sequence[Any]
+    model: ConceptHashPreTrainedModel, image_processor: BaseImageProcessor, images: Sequence[Any]
 ) -> list[ImageExplanation]:
     """Explain the codes of several photos, in one batch: see `explain_image`."""
-    if not isinstance(model, ConceptHashModel | ConceptHashVisionModel):
+    if not isinstance(model, ConceptHashPreTrainedModel):
         raise TypeError(
             f"a {type(model).__name__} has no concepts to explain; give a ConceptHashModel or ConceptHashVisionModel"
         )

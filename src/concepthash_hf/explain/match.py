@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from transformers import BaseImageProcessor
 
-from .attention import AnyConceptHash
+from ..modeling_concepthash import ConceptHashPreTrainedModel
 from .drawing import GAP, INK, MARGIN, MUTED, PAPER, bit_strip, bit_strip_height, draw_concept_heading, draw_text
 from .image import ImageExplanation, explain_images
 
@@ -87,7 +87,7 @@ class MatchExplanation:
 
 
 def explain_match(
-    model: AnyConceptHash, image_processor: BaseImageProcessor, query: Any, match: Any
+    model: ConceptHashPreTrainedModel, image_processor: BaseImageProcessor, query: Any, match: Any
 ) -> MatchExplanation:
     """Explain why two photos have similar codes, or do not: which concepts agree, and where each looked.
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import BaseImageProcessor
 
-from ..modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
+from ..modeling_concepthash import ConceptHashPreTrainedModel
 from .attention import read_batch
 from .drawing import GAP, MARGIN, PAPER, concept_colour, draw_concept_heading, draw_text
 
@@ -34,7 +34,7 @@ def overlay_attention(image: Image.Image, attention: np.ndarray, colour: tuple[i
 
 
 def concept_sheet(
-    model: ConceptHashModel | ConceptHashVisionModel,
+    model: ConceptHashPreTrainedModel,
     pixel_values: Tensor,
     image_processor: BaseImageProcessor,
     captions: Sequence[str] | None = None,

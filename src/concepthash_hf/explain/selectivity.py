@@ -9,11 +9,12 @@ from scipy.stats import spearmanr
 from torch.utils.data import DataLoader, Dataset
 
 from ..codes import binarize, split_sub_codes
-from .attention import AnyConceptHash, read_batch, vision_config
+from ..modeling_concepthash import ConceptHashPreTrainedModel
+from .attention import read_batch
 
 
 def selectivity(
-    model: AnyConceptHash,
+    model: ConceptHashPreTrainedModel,
     photos: Dataset,
     part_names: Sequence[str],
     seed: int = 0,
@@ -44,7 +45,7 @@ def selectivity(
     Raises:
         ValueError: if there are no photos, or the names do not fit them.
     """
-    num_concepts = vision_config(model).num_concepts
+    num_concepts = model.config.num_concepts
     flips = []
     for batch in DataLoader(photos, batch_size, num_workers=num_workers):
         if batch["changed"].shape[1] != len(part_names):

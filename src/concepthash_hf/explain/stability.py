@@ -14,11 +14,12 @@ from torchvision.transforms.v2 import functional as F
 from transformers import BaseImageProcessor
 
 from ..codes import binarize, split_sub_codes
-from .attention import AnyConceptHash, read_batch, vision_config
+from ..modeling_concepthash import ConceptHashPreTrainedModel
+from .attention import read_batch
 
 
 def stability(
-    model: AnyConceptHash,
+    model: ConceptHashPreTrainedModel,
     photos: Dataset,
     image_processor: BaseImageProcessor,
     crop: float = 0.9,
@@ -60,7 +61,7 @@ def stability(
         return F.resize(middle, [height, width], InterpolationMode.BICUBIC)
 
     changes: dict[str, Callable[[Tensor], Tensor]] = {"flip": F.horizontal_flip, "crop": cropped, "jpeg": as_jpeg}
-    num_concepts = vision_config(model).num_concepts
+    num_concepts = model.config.num_concepts
     same: dict[str, list[Tensor]] = {name: [] for name in changes}
     original = []
     for batch in DataLoader(photos, batch_size, num_workers=num_workers):
@@ -99,5 +100,5 @@ def _common_bits(bits: np.ndarray) -> float:
     return float(((on * (on - 1) + off * (off - 1)) / (number * (number - 1))).mean())
 
 
-def _bits(model: AnyConceptHash, pixels: Tensor) -> Tensor:
+def _bits(model: ConceptHashPreTrainedModel, pixels: Tensor) -> Tensor:
     return binarize(read_batch(model, pixels)[0]).cpu()

@@ -1,0 +1,141 @@
+"""New models on a pretrained backbone: what is read from where, before a model is made of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from .base_models import (
+    Base,
+    commit_of,
+    load_base_config,
+    load_pixel_processor,
+    processed_size,
+    text_config_of,
+    vision_config_of,
+)
+from .configuration_concepthash import ConceptHashConfig, side
+
+# named where a backbone has no text tower of its own
+A_TEXT_MODEL = "openai/clip-vit-base-patch32"
+
+
+def config_on(
+    vision: str | Path,
+    text: str | Path | None,
+    template: str | Sequence[str],
+    keep_text_model: bool,
+    config_kwargs: Mapping[str, Any],
+) -> ConceptHashConfig:
+    """The config of a new model on these bases.
+
+    Args:
+        vision: Hub id or folder of the backbone, or of a model with a vision tower.
+        text: Hub id or folder of the model with the text tower; None for none.
+        template: the prompt(s) around a class name.
+        keep_text_model: whether the model is to have the text tower.
+        config_kwargs: fields of `ConceptHashConfig` and `ConceptHashVisionConfig`.
+
+    Raises:
+        ValueError: if a base cannot be used, or a field is not known.
+    """
+    if unknown := config_kwargs.keys() - ConceptHashConfig.known_kwargs():
+        raise ValueError(
+            f"ConceptHashConfig has no {sorted(unknown)}; it has {sorted(ConceptHashConfig.known_kwargs())}"
+        )
+    base = load_base_config(vision)
+    # the dtype that the weights were saved in is not that of the model
+    backbone = vision_config_of(base).to_dict() | {"dtype": None, "image_size": _image_size(vision, base)}
+    if (shared_width := getattr(base, "projection_dim", None)) is not None:
+        backbone["projection_dim"] = shared_width  # CLIP's vision config may say another
+    text_config = None
+    if text is not None and keep_text_model:
+        text_config = cast(PreTrainedConfig, text_config_of(load_base_config(text))).to_dict() | {"dtype": None}
+    fields: dict[str, Any] = {
+        "vision_config": {"backbone_config": backbone},
+        "text_config": text_config,
+        "prompt_template": template if isinstance(template, str) else list(template),
+        "base_model_name_or_path": str(vision),
+        "base_model_revision": commit_of(vision),
+    }
+    if text is not None and str(text) != str(vision):
+        fields |= {"text_base_name_or_path": str(text), "text_base_revision": commit_of(text)}
+    return ConceptHashConfig(**fields | dict(config_kwargs))
+
+
+def text_source(vision: str | Path, text: str | Path | None) -> str | Path | None:
+    """Where the text tower is: what was given, or the backbone's own model if it has one.
+
+    Args:
+        vision: Hub id or folder of the backbone's model.
+        text: what was given.
+
+    Raises:
+        ValueError: if what was given has none.
+    """
+    if text is None:
+        return vision if text_config_of(load_base_config(vision)) is not None else None
+    if text_config_of(load_base_config(text)) is None:
+        raise ValueError(f"{text} has no text tower; give a text model, such as {A_TEXT_MODEL}")
+    return text
+
+
+def load_bases(model: PreTrainedModel) -> None:
+    """Take over the weights of the models that a new one is built on.
+
+    Args:
+        model: with `config.base_model_name_or_path`.
+
+    Raises:
+        ValueError: if a base cannot be loaded.
+        OSError: if it has no weights.
+    """
+    config = model.config
+    expected = {name for name, _ in model.named_parameters()}
+    towers = ["vision_model"] + ["text_model"] * (config.text_config is not None)
+    for base in (Base.of(config, tower) for tower in towers):
+        assert base is not None
+        result = model.load_state_dict(base.fitted(base.weights(config), config), strict=False)
+        expected &= set(result.missing_keys)
+        assert not result.unexpected_keys, result.unexpected_keys
+    lost = expected & {name for name, p in model.named_parameters() if p in set(model.backbone_parameters())}
+    assert not lost, lost
+
+
+def check_names_fit(class_names: Sequence[Any], config_kwargs: Mapping[str, Any]) -> None:
+    """Refuse class names beside another number of classes or other names.
+
+    Raises:
+        ValueError: if they do not fit each other.
+    """
+    num_labels = config_kwargs.get("num_labels", len(class_names))
+    id2label = config_kwargs.get("id2label")
+    if num_labels != len(class_names) or (id2label is not None and list(id2label.values()) != list(class_names)):
+        raise ValueError(
+            f"{len(class_names)} class names do not fit num_labels={num_labels} and id2label={id2label}; the names "
+            "alone are enough"
+        )
+
+
+def to_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """To another dtype, but for what `from_pretrained` keeps in float32 too: BatchNorms and buffers."""
+    kept = {p for module in model.modules() if isinstance(module, nn.BatchNorm1d) for p in module.parameters()}
+    for parameter in model.parameters():
+        if parameter not in kept:
+            parameter.data = parameter.data.to(dtype)
+    config = model.config
+    for part in (config, config.vision_config, config.vision_config.backbone_config, config.text_config):
+        if part is not None:
+            part.dtype = dtype
+
+
+def _image_size(vision: str | Path, base: PreTrainedConfig) -> int:
+    """Of the photos that the backbone's image processor makes, if that suits its patches; else its own."""
+    backbone = vision_config_of(base)
+    processor = load_pixel_processor(vision)
+    processed = processed_size(processor) if processor is not None else None
+    suits = processed is not None and processed % side(backbone.patch_size) == 0
+    return processed if suits else side(backbone.image_size)  # type: ignore[return-value]

@@ -1,0 +1,244 @@
+"""What every hash model shares: loading and saving, initialisation, which parameters are trained, hashing photos.
+
+A hash model has a tower, `base_model`, that turns pixels into code logits, around a backbone of one of the families in
+`backbones`. Which towers and which modules are its own, a model says by class attributes.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from .backbones import FAMILIES, Adapter, family_of
+from .codes import binarize, pack_bits
+from .modes import evaluating
+from .small_checkpoints import VARIANT, WEIGHTS_NAME, SmallCheckpoint, leave_out_base
+
+# of `from_pretrained`, what says where on the Hub to look
+_HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+class HashingPreTrainedModel(PreTrainedModel):
+    """Base class of the towers and of the whole models around them."""
+
+    base_model_prefix = "vision_model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _no_split_modules = sorted({part.__name__ for family in FAMILIES.values() for part in family.parts})
+    _can_record_outputs = {
+        "hidden_states": [family.layer for family in FAMILIES.values()],
+        "attentions": [family.attention for family in FAMILIES.values()],
+    }
+    # codes are signs of BatchNorm outputs: its statistics and its output stay in full precision
+    _keep_in_fp32_modules_strict = ["batch_norm.weight", "batch_norm.bias", "batch_norm.running_*", "class_embeddings"]
+
+    # towers that come from elsewhere, all or in part
+    _towers_with_base: tuple[str, ...]
+    # modules of ours: what of a tower with a base lies in none of them is the backbone
+    _own_modules: tuple[type[nn.Module], ...] = (Adapter,)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
+        config: PreTrainedConfig | str | Path | None = None,
+        base_model_name_or_path: str | Path | None = None,
+        text_base_name_or_path: str | Path | None = None,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load from a folder or the Hub: see `transformers.PreTrainedModel.from_pretrained`.
+
+        A small checkpoint (`save_pretrained(..., trained_only=True)`) is completed with the weights of the models that
+        it was built on, which must be the very same.
+
+        Args:
+            pretrained_model_name_or_path: a folder or Hub id; or None, with `config` and `state_dict`.
+            *model_args: for the constructor.
+            config: used in place of the checkpoint's own.
+            base_model_name_or_path: where the backbone of a small checkpoint is now; default where it was in training.
+            text_base_name_or_path: where its text tower is now, if that is from another model.
+            output_loading_info: also give what was missing, unexpected or of another shape.
+            **kwargs: `dtype`, `device_map`, `revision` and so on; or fields of the config to overrule.
+
+        Raises:
+            ValueError: if this is another kind of model, of a newer format, damaged or incomplete; or if a base of a
+                small checkpoint cannot be loaded or is another one.
+            OSError: if there is no checkpoint.
+        """
+        source, small = pretrained_model_name_or_path, None
+        if source is not None:
+            hub_kwargs = {name: kwargs[name] for name in _HUB_KWARGS if name in kwargs}
+            config_dict, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
+            moved = {
+                "base_model_name_or_path": base_model_name_or_path or getattr(config, "base_model_name_or_path", None),
+                "text_base_name_or_path": text_base_name_or_path or getattr(config, "text_base_name_or_path", None),
+            }
+            small = SmallCheckpoint.find(source, config_dict, moved, hub_kwargs)
+        try:
+            if small is None:
+                loaded = super().from_pretrained(
+                    source, *model_args, config=config, output_loading_info=True, **kwargs
+                )
+            else:
+                state = small.state_dict(cls._towers_with_base)
+                loaded = super().from_pretrained(
+                    None, *model_args, config=config or source, state_dict=state, output_loading_info=True, **kwargs
+                )
+        except SafetensorError as error:
+            raise ValueError(
+                f"the weights in {source} are damaged or incomplete ({error}); copy or download them again "
+                "(force_download=True)"
+            ) from error
+        model, info = loaded
+        if small is not None:
+            model._remember_origin(small)
+        if source is not None:
+            model._check_backbone_was_there(source, info["missing_keys"])
+        # loading replaces the parameters, and all that it puts in require gradients
+        model._set_requires_grad()
+        return loaded if output_loading_info else model
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: dict | None = None,
+        *args: Any,
+        trained_only: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save into a folder, as safetensors: see `transformers.PreTrainedModel.save_pretrained`.
+
+        Args:
+            save_directory: the folder.
+            is_main_process: whether this process is the one that writes.
+            state_dict: default the model's own.
+            *args: of `transformers`.
+            trained_only: make a small checkpoint, without the frozen weights of what the model was built on.
+                `from_pretrained` then needs that, from its Hub id or folder.
+            **kwargs: of `transformers`.
+
+        Raises:
+            ValueError: for `trained_only`, if the model has no base, that cannot be loaded, or the frozen weights are
+                not those of it.
+        """
+        stale = WEIGHTS_NAME
+        if trained_only:
+            if not hasattr(self.config, "base_fingerprints"):
+                raise ValueError(
+                    "a tower alone does not know its base: save the whole model with trained_only=True, it loads into "
+                    "the tower's class too"
+                )
+            state_dict, self.config.base_fingerprints = leave_out_base(state_dict or self.state_dict(), self.config)
+            kwargs["variant"], stale = VARIANT, SAFE_WEIGHTS_NAME
+        try:
+            super().save_pretrained(save_directory, is_main_process, state_dict, *args, **kwargs)
+        finally:
+            if trained_only:
+                self.config.base_fingerprints = None
+        if is_main_process:
+            (Path(save_directory) / stale).unlink(missing_ok=True)
+
+    def set_attn_implementation(self, attn_implementation: str | dict, *args: Any, **kwargs: Any) -> None:
+        """Choose how attention is computed: see `transformers.PreTrainedModel.set_attn_implementation`."""
+        super().set_attn_implementation(attn_implementation, *args, **kwargs)
+        tower = self.base_model.config
+        tower.backbone_config._attn_implementation = tower._attn_implementation  # which the layers read
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that come from the models this one was built on."""
+        own_modules = (module for module in self.modules() if isinstance(module, self._own_modules))
+        ours = {parameter for module in own_modules for parameter in module.parameters()}
+        is_tower = self.base_model is self
+        towers = [self] if is_tower else [getattr(self, tower) for tower in self._towers_with_base]
+        for tower in filter(None, towers):
+            yield from (parameter for parameter in tower.parameters() if parameter not in ours)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that training changes."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    @torch.no_grad()
+    def get_hash_codes(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """Hash photos with the statistics of evaluation, whatever mode the model is in.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`, from the image processor saved with the model.
+            interpolate_pos_encoding: accept another H, W than the model was made for.
+
+        Returns:
+            uint8 `(B, ceil(K / 8))`: a bit is set where its code logit is positive; concept 0 first, most significant
+            bit first (`numpy.packbits` order).
+
+        Raises:
+            ValueError: if `pixel_values` has the wrong shape.
+        """
+        with evaluating(self):
+            output = self.base_model(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
+        return pack_bits(binarize(output.code_logits))
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Say no, so that initialisation reaches modules without parameters of their own.
+
+        For code outside its package, transformers leaves out modules whose own parameters are all loaded, which is
+        also true of those that have none: the rules of whole blocks, the family's and ours, would never run. That
+        precaution is for initialisers that overwrite loaded weights; these here do not.
+        """
+        return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise an adapter as nothing, the backbone as its family does, and what is ours by `_init_own`."""
+        backbone = getattr(self.config, "backbone_config", None)
+        if backbone is None:
+            PreTrainedModel._init_weights(self, module)
+        else:
+            # a family's rules read its own config: a bare instance of its base class has that and no weights
+            family_of(backbone).pretrained(backbone)._init_weights(module)
+        if isinstance(module, Adapter):
+            # torch's default for a Linear weight is this kaiming_uniform with a = sqrt(5)
+            module.down_proj.reset_parameters()
+            init.zeros_(module.down_proj.bias)
+            init.zeros_(module.up_proj.weight)
+            init.zeros_(module.up_proj.bias)
+            init.ones_(module.scale)
+        else:
+            self._init_own(module)
+
+    def _init_own(self, module: nn.Module) -> None:
+        """Initialise a module that only this kind of model has; called after its parts were."""
+
+    def _set_requires_grad(self) -> None:
+        """Say what is trained; all, if a model does not say otherwise."""
+
+    def _remember_origin(self, small: SmallCheckpoint) -> None:
+        """As if it had been loaded from a whole checkpoint of that name; and where its bases are."""
+        self.name_or_path = self.config.name_or_path = str(small.name_or_path)
+        if hasattr(self.config, "base_fingerprints"):
+            for base in map(small.base, small.fingerprints):
+                setattr(self.config, base.field, base.name_or_path)
+                setattr(self.config, base.field.replace("name_or_path", "revision"), base.revision)
+
+    def _check_backbone_was_there(self, source: str | Path, missing: Iterable[str]) -> None:
+        """Parts of ours may be started anew, with transformers' warning; a random backbone is of no use."""
+        backbone = set(self.backbone_parameters())
+        lost = {name for name, parameter in self.named_parameters() if parameter in backbone} & set(missing)
+        if lost:
+            raise ValueError(
+                f"{source} is incomplete: {len(lost)} weights of the backbone are missing, such as {min(lost)}"
+            )
