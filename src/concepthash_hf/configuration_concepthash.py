@@ -315,6 +315,11 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
         """Bottleneck width of the adapters."""
         return self.vision_config.adapter_dim
 
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.vision_config.patch_size
+
     def validate_architecture(self):
         """Check the towers against each other (part of strict validation)."""
         weights = {

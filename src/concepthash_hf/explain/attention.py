@@ -87,7 +87,7 @@ def read_concepts(
     if not read:
         raise ValueError("there are no photos to explain")
     arrays = {name: torch.cat(values).numpy() for name, values in read.items()}
-    return ConceptReadings(**arrays, patch_size=model.base_model.config.patch_size)
+    return ConceptReadings(**arrays, patch_size=model.config.patch_size)
 
 
 @torch.no_grad()
@@ -100,5 +100,5 @@ def read_batch(model: ConceptHashPreTrainedModel, pixel_values: Tensor) -> tuple
     """
     with evaluating(model):
         output = model(pixel_values.to(model.device), output_attentions=True)
-    rows = pixel_values.shape[2] // model.base_model.config.patch_size
+    rows = pixel_values.shape[2] // model.config.patch_size
     return output.code_logits.float(), output.concept_attentions.float().unflatten(-1, (rows, -1))

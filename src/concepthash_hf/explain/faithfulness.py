@@ -190,7 +190,7 @@ def _batches(
     """Pixel values, what to hide them behind, bits and attentions, on the model's device."""
     if hide not in ("grey", "blur"):
         raise ValueError(f'patches are hidden behind "blur" or "grey", got {hide!r}')
-    patch_size = model.base_model.config.patch_size
+    patch_size = model.config.patch_size
     for batch in DataLoader(photos, batch_size, num_workers=num_workers):
         pixels = batch["pixel_values"].to(model.device)
         code_logits, attentions = read_batch(model, pixels)
