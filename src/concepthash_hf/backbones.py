@@ -82,28 +82,43 @@ class AdaptedLayer(nn.Module):
         raise NotImplementedError
 
     def attention_module(self) -> nn.Module:
-        """The family's own attention, with `q_proj`, `k_proj` and `head_dim`."""
+        """The family's own attention, with its four projections and `head_dim`."""
         raise NotImplementedError
 
-    def attention_branch(self, hidden_states: Tensor, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
-        """What attention adds, `Attn(LN1 X)`."""
-        return self.attention_module()(self.attention_input(hidden_states), **kwargs)[0]
+    def after_attention(self, attended: Tensor) -> Tensor:
+        """What this family does with the attention's output before it is added."""
+        return attended
 
     def mlp_branch(self, hidden_states: Tensor) -> Tensor:
         """What the MLP adds, `MLP(LN2 X)`."""
         raise NotImplementedError
 
-    def forward(self, hidden_states: Tensor, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
-        """`(B, T, d)` -> `(B, T, d)`."""
-        attended = self.attention_branch(hidden_states, **kwargs)
-        hidden_states = hidden_states + attended + self.attention_adapter(attended)
-        transformed = self.mlp_branch(hidden_states)
-        return hidden_states + transformed + self.mlp_adapter(transformed)
+    def forward(
+        self, hidden_states: Tensor, last_tokens: int | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the layer, for all tokens or for those at the end alone.
+
+        Args:
+            hidden_states: `(B, T, d)`.
+            last_tokens: M; with it, queries, MLP and adapters are computed for the last M tokens, which attend to all.
+            **kwargs: for the attention.
+
+        Returns:
+            `(B, T, d)`; with `last_tokens` `(B, M, d)`, and their attention `(B, M, T)`, see `attention_of_last`.
+        """
+        if last_tokens is None:
+            attended = self.attention_module()(self.attention_input(hidden_states), **kwargs)[0]
+            return self._add(hidden_states, self.after_attention(attended))
+        attention: Any = self.attention_module()
+        normed = self.attention_input(hidden_states)
+        weights = _attention_of_last(attention, normed, last_tokens)
+        attended = (weights @ _heads(attention, attention.v_proj(normed))).transpose(1, 2).flatten(2)
+        attended = (attention.out_proj if hasattr(attention, "out_proj") else attention.o_proj)(attended)
+        states = self._add(hidden_states[:, -last_tokens:], self.after_attention(attended))
+        return states, weights.mean(1)
 
     def attention_of_last(self, hidden_states: Tensor, num_tokens: int) -> Tensor:
-        """Attention of the last tokens to all, averaged over heads.
-
-        Computes only these rows, so it costs little and works beside any attention implementation.
+        """Attention of the last tokens to all, averaged over heads, beside any attention implementation.
 
         Args:
             hidden_states: `(B, T, d)`, the input of this layer.
@@ -112,12 +127,23 @@ class AdaptedLayer(nn.Module):
         Returns:
             `(B, M, T)`, after the softmax.
         """
-        attention: Any = self.attention_module()
-        normed = self.attention_input(hidden_states)
-        queries = attention.q_proj(normed[:, -num_tokens:]).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        weights = torch.softmax(queries @ keys.mT * attention.head_dim**-0.5, dim=-1, dtype=torch.float32)
-        return weights.mean(1).to(hidden_states.dtype)
+        return _attention_of_last(self.attention_module(), self.attention_input(hidden_states), num_tokens).mean(1)
+
+    def _add(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        hidden_states = hidden_states + attended + self.attention_adapter(attended)
+        transformed = self.mlp_branch(hidden_states)
+        return hidden_states + transformed + self.mlp_adapter(transformed)
+
+
+def _heads(attention: Any, states: Tensor) -> Tensor:
+    return states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+
+def _attention_of_last(attention: Any, normed: Tensor, num_tokens: int) -> Tensor:
+    """`(B, heads, M, T)`."""
+    queries = _heads(attention, attention.q_proj(normed[:, -num_tokens:]))
+    scores = queries @ _heads(attention, attention.k_proj(normed)).mT * attention.head_dim**-0.5
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
 class _AsInCLIP(AdaptedLayer):
@@ -151,8 +177,8 @@ class _AsInDinov2(AdaptedLayer):
     def attention_module(self) -> nn.Module:
         return self.attention
 
-    def attention_branch(self, hidden_states: Tensor, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
-        return self.drop_path(self.layer_scale1(super().attention_branch(hidden_states, **kwargs)))
+    def after_attention(self, attended: Tensor) -> Tensor:
+        return self.drop_path(self.layer_scale1(attended))
 
     def mlp_branch(self, hidden_states: Tensor) -> Tensor:
         return self.drop_path(self.layer_scale2(self.mlp(self.norm2(hidden_states))))
@@ -191,9 +217,9 @@ class AdaptedViTLayer(AdaptedLayer, ViTLayer):
         """The attention."""
         return self.attention
 
-    def attention_branch(self, hidden_states: Tensor, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
-        """What attention adds."""
-        return self.dropout(super().attention_branch(hidden_states, **kwargs))
+    def after_attention(self, attended: Tensor) -> Tensor:
+        """What is done with the attention's output."""
+        return self.dropout(attended)
 
     def mlp_branch(self, hidden_states: Tensor) -> Tensor:
         """What the MLP adds."""

@@ -18,6 +18,7 @@ from .base_models import (
     vision_config_of,
 )
 from .configuration_concepthash import ConceptHashConfig, side
+from .presets import Preset, model_fields
 
 # named where a backbone has no text tower of its own
 A_TEXT_MODEL = "openai/clip-vit-base-patch32"
@@ -28,6 +29,7 @@ def config_on(
     text: str | Path | None,
     template: str | Sequence[str],
     keep_text_model: bool,
+    preset: Preset,
     config_kwargs: Mapping[str, Any],
 ) -> ConceptHashConfig:
     """The config of a new model on these bases.
@@ -37,7 +39,8 @@ def config_on(
         text: Hub id or folder of the model with the text tower; None for none.
         template: the prompt(s) around a class name.
         keep_text_model: whether the model is to have the text tower.
-        config_kwargs: fields of `ConceptHashConfig` and `ConceptHashVisionConfig`.
+        preset: name of the recipe, see `presets`.
+        config_kwargs: fields of `ConceptHashConfig` and `ConceptHashVisionConfig`; they overrule the preset.
 
     Raises:
         ValueError: if a base cannot be used, or a field is not known.
@@ -48,6 +51,7 @@ def config_on(
         )
     base = load_base_config(vision)
     # the dtype that the weights were saved in is not that of the model
+    recipe = model_fields(preset, vision_config_of(base))
     backbone = vision_config_of(base).to_dict() | {"dtype": None, "image_size": _image_size(vision, base)}
     if (shared_width := getattr(base, "projection_dim", None)) is not None:
         backbone["projection_dim"] = shared_width  # CLIP's vision config may say another
@@ -63,7 +67,7 @@ def config_on(
     }
     if text is not None and str(text) != str(vision):
         fields |= {"text_base_name_or_path": str(text), "text_base_revision": commit_of(text)}
-    return ConceptHashConfig(**fields | dict(config_kwargs))
+    return ConceptHashConfig(**fields | recipe | dict(config_kwargs))
 
 
 def text_source(vision: str | Path, text: str | Path | None) -> str | Path | None:

@@ -78,8 +78,9 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
             they are, which suits a backbone that normalises its input (CLIP, with `first_adapted_layer=0`).
         apply_last_norm: whether concepts are read after the backbone's last layer norm, or before.
         shared_hash_function: whether one hash function serves all concepts, or each has its own.
-        prompt_num_heads: attention heads of the block that prepares the concept tokens, halved until they divide
-            `prompt_dim`.
+        prompt_block: whether a small transformer block prepares the concept tokens (the paper's), or they are
+            parameters themselves.
+        prompt_num_heads: attention heads of that block, halved until they divide `prompt_dim`.
         prompt_dropout: dropout probability inside that block.
         format_version: of checkpoints; not to be set.
 
@@ -106,6 +107,7 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
     match_token_scale: bool = False
     apply_last_norm: bool = False
     shared_hash_function: bool = True
+    prompt_block: bool = True
     prompt_num_heads: int = 8
     prompt_dropout: float | int = 0.1
     format_version: int = FORMAT_VERSION
@@ -119,7 +121,7 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
         flat = {field.name for field in fields(backbone_class) if field.name not in own}
         given = {name: kwargs.pop(name) for name in flat if name in kwargs}
         # not a sub-config in transformers' sense, which is the config of a model inside: here are only layers
-        self.backbone_config = backbone_class(**backbone | given)
+        self.backbone_config = backbone_class(**{name: backbone[name] for name in flat & backbone.keys()} | given)
         self.format_version = FORMAT_VERSION
         if self.prompt_dim is None:
             self.prompt_dim = getattr(self.backbone_config, "projection_dim", None) or self.hidden_size

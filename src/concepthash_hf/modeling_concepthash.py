@@ -26,6 +26,7 @@ from .configuration_concepthash import DEFAULT_TEMPLATE, ConceptHashConfig, Conc
 from .language import embed_class_names, load_text_model, load_tokenizer, make_text_model, text_features, text_width
 from .losses import binary_cosine_logits, cosine_logits, diversity_loss, margin_cross_entropy
 from .modeling_hashing import HashingPreTrainedModel
+from .presets import Preset
 
 
 @dataclass
@@ -111,6 +112,18 @@ class ConceptPrompt(nn.Module):
         return self.projection(hidden).squeeze(0)
 
 
+class ConceptTokens(nn.Module):
+    """Concept tokens that are parameters themselves."""
+
+    def __init__(self, config: ConceptHashVisionConfig):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(config.num_concepts, config.hidden_size))
+
+    def forward(self) -> Tensor:
+        """Give the concept tokens, `(M, d)`."""
+        return self.queries
+
+
 class ConceptHashHead(nn.Module):
     """Concept embeddings -> code logits: `v_m = W (z_m + E_m)`, then BatchNorm over the K logits.
 
@@ -184,20 +197,34 @@ class ConceptHashEncoder(nn.Module):
             hidden_states = layer(hidden_states, **kwargs)
         return hidden_states
 
-    def forward(self, hidden_states: Tensor, **kwargs: Unpack[TransformersKwargs]) -> tuple[Tensor, Tensor]:
-        """`(B, P + N + M, d)` -> the output of the last layer and its input, both of that shape."""
-        layer_input = hidden_states
-        for layer in self.layers[self.first_adapted_layer :]:
-            layer_input = hidden_states
-            hidden_states = layer(layer_input, **kwargs)
-        return hidden_states, layer_input
+    def forward(
+        self, hidden_states: Tensor, num_concepts: int, all_tokens: bool = False, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[Tensor, Tensor]:
+        """Run the layers from where the concept tokens are there.
+
+        Args:
+            hidden_states: `(B, P + N + M, d)`.
+            num_concepts: M.
+            all_tokens: let the last layer compute all tokens, which nothing but a record of hidden states needs.
+            **kwargs: for the layers.
+
+        Returns:
+            The concept tokens `(B, M, d)`, and the last layer's attention of them to all tokens `(B, M, P + N + M)`.
+        """
+        *others, last = list(self.layers)[self.first_adapted_layer :]
+        for layer in others:
+            hidden_states = layer(hidden_states, **kwargs)
+        if not all_tokens:
+            return last(hidden_states, last_tokens=num_concepts, **kwargs)
+        attention = cast(AdaptedLayer, last).attention_of_last(hidden_states, num_concepts)
+        return last(hidden_states, **kwargs)[:, -num_concepts:], attention
 
 
 class ConceptHashPreTrainedModel(HashingPreTrainedModel):
     """What the two models share: how their own parts start."""
 
     config: ConceptHashConfig | ConceptHashVisionConfig
-    _own_modules = (Adapter, ConceptPrompt, ConceptHashHead)
+    _own_modules = (Adapter, ConceptPrompt, ConceptTokens, ConceptHashHead)
 
     def _init_own(self, module: nn.Module) -> None:
         if isinstance(module, ConceptPrompt):
@@ -207,6 +234,8 @@ class ConceptHashPreTrainedModel(HashingPreTrainedModel):
             # the generic rule for Linear has just overwritten MultiheadAttention's own choice for this one
             module.self_attn.out_proj.reset_parameters()
             init.zeros_(module.self_attn.out_proj.bias)
+        elif isinstance(module, ConceptTokens):
+            init.normal_(module.queries)
         elif isinstance(module, ConceptHashHead):
             init.normal_(module.specificity)
             module.projection.reset_parameters()
@@ -241,7 +270,7 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         width, eps = config.hidden_size, config.layer_norm_eps
         self.num_prefix_tokens = family.num_prefix_tokens(backbone)
         self.embeddings = family.embeddings(backbone)
-        self.concept_prompt = ConceptPrompt(config)
+        self.concept_prompt = ConceptPrompt(config) if config.prompt_block else ConceptTokens(config)
         self.pre_layrnorm = nn.LayerNorm(width, eps=eps) if family.pre_norm else nn.Identity()
         self.encoder = ConceptHashEncoder(config)
         self.last_layer_norm = nn.LayerNorm(width, eps=eps) if config.apply_last_norm else nn.Identity()
@@ -316,27 +345,23 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             (torch.Size([5, 16]), torch.Size([5, 2]))
         """
         # not handed down: sdpa would warn that it has no maps, and the hooks collect eager attention's anyway
-        if kwargs.pop("output_attentions", self.config.output_attentions):
-            output_concept_attentions = True
+        output_attentions = kwargs.pop("output_attentions", self.config.output_attentions)
         if (pixel_values is None) == (frozen_states is None):
             raise ValueError("give either pixel_values or frozen_states")
         kwargs["attention_mask"] = None
         if frozen_states is None:
             frozen_states = self.frozen_states(cast(Tensor, pixel_values), interpolate_pos_encoding, **kwargs)
-        states = torch.cat([frozen_states, self.concept_tokens(frozen_states)], dim=1)
-        states, last_layer_input = self.encoder(states, **kwargs)
-
+        states = frozen_states.to(self.dtype)
+        states = torch.cat([states, self.concept_tokens(states)], dim=1)
+        recorded = bool(output_attentions or kwargs.get("output_hidden_states", self.config.output_hidden_states))
         num_concepts = self.config.num_concepts
-        concept_embeddings = self.last_layer_norm(states[:, -num_concepts:])
-        concept_attentions = None
-        if output_concept_attentions:
-            last_layer = cast(AdaptedLayer, self.encoder.layers[-1])
-            rows = last_layer.attention_of_last(last_layer_input, num_concepts)
-            concept_attentions = rows[..., self.num_prefix_tokens : -num_concepts]
+        concepts, attentions = self.encoder(states, num_concepts, all_tokens=recorded, **kwargs)
+        concept_embeddings = self.last_layer_norm(concepts)
+        wanted = output_attentions or output_concept_attentions
         return ConceptHashVisionOutput(
             code_logits=self.hash_head(concept_embeddings),
             concept_embeddings=concept_embeddings,
-            concept_attentions=concept_attentions,
+            concept_attentions=attentions[..., self.num_prefix_tokens : -num_concepts] if wanted else None,
         )
 
     def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
@@ -400,6 +425,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         template: str | Sequence[str] = DEFAULT_TEMPLATE,
         dtype: torch.dtype = torch.float32,
         keep_text_model: bool = True,
+        preset: Preset = "fast",
         **config_kwargs: Any,
     ) -> "ConceptHashModel":
         """Build an untrained model around a pretrained vision transformer and a pretrained text tower.
@@ -418,6 +444,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             template: the prompt(s) around a class name, see `embed_class_names`.
             dtype: of the weights; BatchNorm stays float32.
             keep_text_model: keep the frozen text tower, which turns new words into codes.
+            preset: "fast" is the design that did best on real photos in minutes, "paper" the published one.
             **config_kwargs: fields of `ConceptHashConfig` and `ConceptHashVisionConfig`, such as `num_bits`, or
                 `image_size`: any multiple of the patch size, by default what the backbone's image processor makes.
 
@@ -437,7 +464,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                     f"{vision} has no text tower, which class names need: give text=..., such as "
                     f"{A_TEXT_MODEL!r}, or class_embeddings=..."
                 )
-        model = cls(config_on(vision, text, template, keep_text_model, config_kwargs))
+        model = cls(config_on(vision, text, template, keep_text_model, preset, config_kwargs))
         load_bases(model)
         if class_names is not None and class_embeddings is None:
             text_model = model.text_model if keep_text_model else load_text_model(cast(str | Path, text))

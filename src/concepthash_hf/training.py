@@ -1,7 +1,8 @@
 """The training loop: an Accelerate loop over any torch Dataset (paper section 4, the published recipe).
 
 Knows models, losses and metrics, but neither where photos come from nor how they are decoded: a dataset yields
-`{"pixel_values": float (3, H, W), "labels": int or multi-hot (C,)}`.
+`{"pixel_values": float (3, H, W), "labels": int or multi-hot (C,)}`, or `frozen_states` in place of the pixels (see
+`frozen_states.keep_frozen_states`).
 """
 
 import json
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import accelerate
 import numpy as np
@@ -50,6 +51,9 @@ class ConceptHashTrainingArguments:
     max_grad_norm: float | None = field(default=None, metadata={"help": "Clip the norm of the gradient to this."})
     optimizer: Literal["sgd", "adamw"] = field(default="sgd", metadata={"help": "SGD (momentum 0.9) or AdamW."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate, of all parameters."})
+    lr_schedule: Literal["epoch", "step"] = field(
+        default="epoch", metadata={"help": "Change the learning rate once an epoch (the published way) or every step."}
+    )
     weight_decay: float = field(default=5e-4, metadata={"help": "On everything that is trained."})
     mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
         default=None, metadata={"help": "Precision of training; default the launcher's. Evaluation is float32."}
@@ -90,6 +94,24 @@ class ConceptHashTrainingArguments:
             raise ValueError(
                 f"warmup_epochs must lie in 0 ... num_train_epochs ({self.num_train_epochs}), got {self.warmup_epochs}"
             )
+
+
+def learning_rate_at_step(progress: float, num_epochs: int, warmup_epochs: int, learning_rate: float) -> float:
+    """Learning rate at a point of the training: linear warm-up from 0, then half a cosine to 0.
+
+    Args:
+        progress: epochs done, with fractions.
+        num_epochs: in all.
+        warmup_epochs: of them.
+        learning_rate: the highest.
+
+    Example:
+        >>> [round(learning_rate_at_step(progress, 5, 1, 1.0), 3) for progress in (0.25, 1, 3, 5)]
+        [0.25, 1.0, 0.5, 0.0]
+    """
+    if progress < warmup_epochs:
+        return learning_rate * progress / warmup_epochs
+    return learning_rate / 2 * (1 + math.cos(math.pi * (progress - warmup_epochs) / (num_epochs - warmup_epochs)))
 
 
 def learning_rate_at(epoch: int, num_epochs: int, warmup_epochs: int, learning_rate: float) -> float:
@@ -216,6 +238,8 @@ class _Run:
         self.model, self.optimizer, self.loader = accelerator.prepare(model, _make_optimizer(model, args), loader)
         self.unwrapped: ConceptHashModel = accelerator.unwrap_model(self.model)
         self.steps_per_epoch = None if isinstance(dataset, IterableDataset) else len(self.loader)
+        if self.steps_per_epoch is None and args.lr_schedule == "step":
+            raise ValueError("a stream has no known end: train on it with --lr_schedule epoch")
         if self.steps_per_epoch == 0:
             raise ValueError(
                 f"{len(dataset)} photos do not fill one batch of {args.per_device_train_batch_size} on each of "  # type: ignore[arg-type]
@@ -234,10 +258,7 @@ class _Run:
             self.loader.set_epoch(epoch)
         if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
             generator.manual_seed(derived_seed(args.seed, _ORDER, epoch))
-        rate = learning_rate_at(epoch, args.num_train_epochs, args.warmup_epochs or 0, args.learning_rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
+        rate = self._set_learning_rate(epoch, 0)
         self.model.train()
         sums: dict[str, Tensor] = {}
         bar = tqdm(
@@ -248,6 +269,8 @@ class _Run:
         )
         steps = 0
         for steps, batch in enumerate(bar, start=1):
+            if args.lr_schedule == "step":
+                rate = self._set_learning_rate(epoch, steps)
             losses = self._train_one_step(batch)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss
@@ -266,6 +289,18 @@ class _Run:
         self._check_weights()
         self.mean_losses = {name: (total / steps).item() for name, total in sums.items()}
         self._share_buffers()
+
+    def _set_learning_rate(self, epoch: int, batches: int) -> float:
+        args, warmup_epochs = self.args, self.args.warmup_epochs or 0
+        if args.lr_schedule == "epoch":
+            rate = learning_rate_at(epoch, args.num_train_epochs, warmup_epochs, args.learning_rate)
+        else:
+            # the middle of a batch: the first is not lost on a rate of 0, nor the last
+            progress = epoch + max(batches - 0.5, 0) / cast(int, self.steps_per_epoch)
+            rate = learning_rate_at_step(progress, args.num_train_epochs, warmup_epochs, args.learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _share_buffers(self) -> None:
         """Everyone takes the running statistics of the first process, whose model is saved."""

@@ -1,0 +1,166 @@
+"""Frozen layers computed once: for sets that fit on the disk, what training leaves as it is is kept."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from tqdm.auto import tqdm
+
+from .hashing import on_cpu
+from .modeling_concepthash import ConceptHashModel
+from .modes import evaluating
+
+FILE = "frozen_states.tmp"
+
+
+class FrozenStates(Dataset):
+    """Tokens of photos where the concept tokens join them, in place of the photos.
+
+    An item is `{"frozen_states": float16 (P + N, d), "labels": as the photos had it}`, of one of the photo's views,
+    drawn anew each time.
+
+    Args:
+        states: float16 `(n, views, P + N, d)`, in memory or mapped from a file.
+        labels: of the n photos, integers `(n,)` or multi-hot `(n, C)`.
+    """
+
+    def __init__(self, states: np.ndarray, labels: Tensor):
+        self.states, self.labels = states, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        views = self.states.shape[1]
+        view = int(torch.randint(views, ())) if views > 1 else 0
+        return {"frozen_states": torch.from_numpy(self.states[index, view].copy()), "labels": self.labels[index]}
+
+
+def frozen_states_size(model: ConceptHashModel, num_photos: int, views: int = 1) -> int:
+    """Bytes that `keep_frozen_states` needs on the disk."""
+    tower = model.vision_model
+    num_tokens = tower.num_prefix_tokens + tower.config.num_patches
+    return num_photos * views * num_tokens * tower.config.hidden_size * 2
+
+
+@contextmanager
+def keep_frozen_states(
+    model: ConceptHashModel,
+    photos: Dataset,
+    folder: str | Path,
+    view_seeds: Sequence[int] = (0,),
+    *,
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+) -> Iterator[FrozenStates]:
+    """Run the layers before the concept tokens once for every photo, and train on what they gave.
+
+    The file is removed at the end. Several processes share the work, and the file: they must see the same folder.
+
+    Args:
+        model: with a frozen backbone, and concept tokens that join it later than at its first layer.
+        photos: as `training.train` takes them; drawn once for every view.
+        folder: where the file goes while the context lasts.
+        view_seeds: one for each view of a photo: of its augmentation.
+        mixed_precision: as in training; default the launcher's.
+        batch_size: photos at a time and process.
+        num_workers: processes that decode photos.
+        collate_fn: batches items; default torch's.
+
+    Yields:
+        The dataset to train on.
+
+    Raises:
+        ValueError: if there is nothing to keep (adapters from the first layer on, or a backbone that is trained), the
+            photos are a stream, or the disk has not the room.
+
+    Example:
+        >>> with keep_frozen_states(model, photos, "outputs/birds") as states:  # doctest: +SKIP
+        ...     train(model, states, args)
+    """
+    _check_can_be_kept(model, photos)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    num_photos = len(photos)  # type: ignore[arg-type]
+    needed, free = frozen_states_size(model, num_photos, len(view_seeds)), shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"keeping the frozen layers of {num_photos} photos needs {needed / 1e9:.1f} GB in {folder}, which has "
+            f"{free / 1e9:.1f} GB; train without --cache_frozen_layers, or with fewer --cached_views"
+        )
+    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision)
+    model.to(accelerator.device)
+    file = folder / FILE
+    try:
+        labels = _write(model, photos, file, view_seeds, accelerator, batch_size, num_workers, collate_fn)
+        accelerator.wait_for_everyone()
+        yield FrozenStates(np.load(file, mmap_mode="r"), labels)
+    finally:
+        if accelerator.is_main_process:
+            file.unlink(missing_ok=True)
+
+
+def _check_can_be_kept(model: ConceptHashModel, photos: Dataset) -> None:
+    first, frozen = model.vision_model.config.first_adapted_layer, model.config.freeze_backbone
+    if first == 0 or not frozen:
+        raise ValueError(
+            f"there are no frozen layers to keep: the concept tokens join at layer {first} and freeze_backbone is "
+            f"{frozen}; "
+            "train without --cache_frozen_layers, or let the tokens join later (--first_adapted_layer)"
+        )
+    if isinstance(photos, IterableDataset):
+        raise ValueError("frozen layers cannot be kept of a stream of photos; train without --cache_frozen_layers")
+
+
+@torch.no_grad()
+def _write(
+    model: ConceptHashModel,
+    photos: Dataset,
+    file: Path,
+    view_seeds: Sequence[int],
+    accelerator: Accelerator,
+    batch_size: int,
+    num_workers: int,
+    collate_fn: Callable[[list], Any] | None,
+) -> Tensor:
+    """Fill the file, view by view; give the labels."""
+    loader = prepare_data_loader(
+        DataLoader(photos, batch_size, num_workers=num_workers, collate_fn=collate_fn),
+        accelerator.device,
+        accelerator.num_processes,
+        accelerator.process_index,
+        put_on_device=True,
+    )
+    states, labels = None, []
+    for view, seed in enumerate(view_seeds):
+        set_seed(seed)
+        row = 0
+        bar = tqdm(loader, desc="frozen layers", disable=not accelerator.is_local_main_process)
+        for batch in bar:
+            with evaluating(model), accelerator.autocast():
+                made = model.vision_model.frozen_states(batch["pixel_values"]).half()
+            made, batch_labels = accelerator.gather_for_metrics((made, batch["labels"]))
+            if not made.isfinite().all():
+                raise ValueError("the backbone's states do not fit float16; train without --cache_frozen_layers")
+            if accelerator.is_main_process:
+                if states is None:
+                    shape = (len(photos), len(view_seeds), *made.shape[1:])  # type: ignore[arg-type]
+                    states = np.lib.format.open_memmap(file, "w+", np.float16, shape)
+                states[row : row + len(made), view] = made.cpu().numpy()
+            row += len(made)
+            if view == 0:
+                labels.append(batch_labels.cpu())
+    if states is not None:
+        states.flush()
+    return torch.cat(labels)
