@@ -4,7 +4,8 @@ Either is built from codes, extended by more, and given back as arrays to be sav
 """
 
 import math
-from typing import Protocol, Self
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
 
 import faiss
 import numpy as np
@@ -15,8 +16,9 @@ Arrays = dict[str, np.ndarray]
 
 
 class Approximate(Protocol):
-    """What `HammingIndex` asks of an approximate kind; `flat` holds all codes."""
+    """What `HammingIndex` asks of an approximate kind; `flat` holds all codes, `ARRAYS` names what `arrays` gives."""
 
+    ARRAYS: ClassVar[tuple[str, ...]]
     flat: faiss.IndexBinaryFlat
 
     @classmethod
@@ -46,7 +48,7 @@ class HnswGraph:
     LINKS = 32
     EF_CONSTRUCTION = 80
     EF_SEARCH = 128
-    _VECTORS = ("neighbors", "offsets", "levels")
+    ARRAYS: ClassVar[tuple[str, ...]] = ("hnsw.neighbors", "hnsw.offsets", "hnsw.levels", "hnsw.entry")
 
     def __init__(self, flat: faiss.IndexBinaryFlat) -> None:
         self.flat = flat
@@ -63,27 +65,16 @@ class HnswGraph:
 
     @classmethod
     def restore(cls, flat: faiss.IndexBinaryFlat, arrays: Arrays) -> Self:
-        """Take over saved links; faiss does not check them, so this does."""
-        graph, n = cls(flat), flat.ntotal
-        neighbors, offsets, levels = (arrays[f"hnsw.{name}"] for name in cls._VECTORS)
-        entry_point, max_level = arrays["hnsw.entry"].tolist()
-        hnsw = graph._index.hnsw
-        sizes = np.array([hnsw.cum_nb_neighbors(level) for level in range(max_level + 2)])
-        fits = (
-            len(levels) == n
-            and len(offsets) == n + 1
-            and -1 <= entry_point < n
-            and (n == 0 or (levels.min() >= 1 and levels.max() == max_level + 1 == levels[entry_point]))
-            and np.array_equal(offsets, np.concatenate([[0], np.cumsum(sizes[levels])]).astype(offsets.dtype))
-            and len(neighbors) == offsets[-1]
-            and (len(neighbors) == 0 or (neighbors.min() >= -1 and neighbors.max() < n))
-        )
-        if not fits:
+        """Take over saved links; faiss does not check them, and follows each to wherever it leads, so this does."""
+        graph = cls(flat)
+        links = _Links(*(arrays[name] for name in cls.ARRAYS))
+        if not links.belong_to(flat.ntotal, graph._level_ends()):
             raise ValueError("its graph does not belong to its codes")
-        for name, values in zip(cls._VECTORS, (neighbors, offsets, levels), strict=True):
-            faiss.copy_array_to_vector(values, getattr(hnsw, name))
-        hnsw.entry_point, hnsw.max_level = entry_point, max_level
-        graph._index.ntotal = n
+        hnsw = graph._index.hnsw
+        for name in ("neighbors", "offsets", "levels"):
+            faiss.copy_array_to_vector(getattr(links, name), getattr(hnsw, name))
+        hnsw.entry_point, hnsw.max_level = links.entry.tolist()
+        graph._index.ntotal = flat.ntotal
         return graph
 
     def add(self, codes: np.ndarray) -> None:
@@ -97,12 +88,60 @@ class HnswGraph:
     def arrays(self) -> Arrays:
         """The links."""
         hnsw = self._index.hnsw
-        vectors = {f"hnsw.{name}": faiss.vector_to_array(getattr(hnsw, name)) for name in self._VECTORS}
-        return {**vectors, "hnsw.entry": np.array([hnsw.entry_point, hnsw.max_level])}
+        vectors = [faiss.vector_to_array(getattr(hnsw, name)) for name in ("neighbors", "offsets", "levels")]
+        return dict(zip(self.ARRAYS, [*vectors, np.array([hnsw.entry_point, hnsw.max_level])], strict=True))
 
     def outgrown(self) -> bool:
         """Never: every code finds its links when it is added."""
         return False
+
+    def _level_ends(self) -> np.ndarray:
+        """How many links a code of 0, 1, ... levels has, for as many levels as faiss ever gives one."""
+        hnsw = self._index.hnsw
+        return np.array([hnsw.cum_nb_neighbors(level) for level in range(hnsw.assign_probas.size() + 1)])
+
+
+@dataclass(frozen=True)
+class _Links:
+    """The graph as faiss keeps it: for every code its links, level by level, -1 where there is none.
+
+    Attributes:
+        neighbors: int32, positions of codes.
+        offsets: uint64 `(n + 1,)`, where the links of each code begin.
+        levels: int32 `(n,)`, on how many levels a code is.
+        entry: int64 `(2,)`, the code that a search starts from, and the highest level, from 0.
+    """
+
+    neighbors: np.ndarray
+    offsets: np.ndarray
+    levels: np.ndarray
+    entry: np.ndarray
+
+    def belong_to(self, n: int, level_ends: np.ndarray) -> bool:
+        """Whether every number leads to where something is."""
+        kinds = [(array.dtype, array.ndim) for array in (self.neighbors, self.offsets, self.levels, self.entry)]
+        if kinds != [(np.int32, 1), (np.uint64, 1), (np.int32, 1), (np.int64, 1)]:
+            return False
+        if (len(self.levels), len(self.offsets), len(self.entry)) != (n, n + 1, 2):
+            return False
+        entry_point, max_level = self.entry.tolist()
+        if not (0 <= entry_point < n and 1 <= self.levels.min() and self.levels.max() < len(level_ends)):
+            return False
+        return (
+            self.levels.max() == max_level + 1 == self.levels[entry_point]
+            and np.array_equal(self.offsets[1:], np.cumsum(level_ends[self.levels]).astype(np.uint64))
+            and self.offsets[0] == 0
+            and len(self.neighbors) == self.offsets[-1]
+            and self.neighbors.min() >= -1
+            and self.neighbors.max() < n
+            and all(self._links_stay_on(level, level_ends) for level in range(1, max_level + 1))
+        )
+
+    def _links_stay_on(self, level: int, level_ends: np.ndarray) -> bool:
+        """Whether the links of a level, from 0, lead to codes that are on it too."""
+        first = self.offsets[:-1][self.levels > level].astype(np.int64)
+        linked = self.neighbors[first[:, None] + np.arange(level_ends[level], level_ends[level + 1])]
+        return bool((self.levels[linked[linked >= 0]] > level).all())
 
 
 class InvertedLists:
@@ -112,6 +151,7 @@ class InvertedLists:
     LISTS_SEARCHED = 16  # at least
     CODES_PER_LIST = 39  # of which k-means makes a centre, at least
     GROWTH = 4
+    ARRAYS: ClassVar[tuple[str, ...]] = ("ivf.centres",)
 
     def __init__(self, flat: faiss.IndexBinaryFlat, centres: np.ndarray) -> None:
         self.flat = flat
@@ -134,7 +174,7 @@ class InvertedLists:
     @classmethod
     def restore(cls, flat: faiss.IndexBinaryFlat, arrays: Arrays) -> Self:
         """Put the codes into lists around saved centres."""
-        centres = arrays["ivf.centres"]
+        (centres,) = (arrays[name] for name in cls.ARRAYS)
         if centres.dtype != np.uint8 or centres.ndim != 2 or centres.shape[1] != flat.code_size or len(centres) == 0:
             raise ValueError("its centres do not belong to its codes")
         return cls(flat, centres)
@@ -150,7 +190,7 @@ class InvertedLists:
 
     def arrays(self) -> Arrays:
         """The centres."""
-        return {"ivf.centres": codes_of(self._centres).copy()}
+        return {name: codes_of(self._centres).copy() for name in self.ARRAYS}
 
     def outgrown(self) -> bool:
         """When there are so many more codes that the lists have become long."""

@@ -24,6 +24,7 @@ from .inputs import (
 from .results import RangeResult, SearchResult
 
 OVERSAMPLING = 10
+MOST_BITS = 2**14  # of a code: a bound on what the spec of a stranger's index can make us allocate
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,13 @@ class CodeSpec:
     """What the codes of an index are, and which model made them.
 
     Attributes:
-        num_bits: K.
+        num_bits: K, at most `MOST_BITS`.
         num_concepts: M; K divides by it.
         model_id: Hub id or name of the model; None binds the index to no model.
         revision: of the model.
+
+    Raises:
+        ValueError: if a field is of another type, K does not divide by M, or K is too large.
     """
 
     num_bits: int
@@ -43,7 +47,15 @@ class CodeSpec:
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("num_bits", "num_concepts"):
+            if isinstance(number := getattr(self, name), bool) or not isinstance(number, int | np.integer):
+                raise ValueError(f"{name} is a whole number, got {number!r}")
+        for name in ("model_id", "revision"):
+            if not isinstance(text := getattr(self, name), str | None):
+                raise ValueError(f"{name} is a text or None, got {text!r}")
         check_divisible(self.num_bits, self.num_concepts)
+        if self.num_bits > MOST_BITS:
+            raise ValueError(f"codes have at most {MOST_BITS} bits, got num_bits={self.num_bits}")
 
     def check_model(self, model_id: str | None, revision: str | None = None) -> None:
         """Refuse the codes of another model: distances between codes of two models mean nothing.

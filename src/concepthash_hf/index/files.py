@@ -2,13 +2,11 @@
 
 The data files bear their checksum in their name, so a new version never touches those of the old one; replacing the
 JSON file, in one step, is what makes it the index. Whatever interrupts the writing, the folder holds one whole index.
+What is read was perhaps made by a stranger: every number is checked against the size of the files before it is used.
 """
 
 import hashlib
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,17 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..json_files import check_fields, read_object
+from ..whole_files import one_writer, put, scratch_folder, write_json
+
 INDEX_NAME = "index.json"
 FORMAT_VERSION = 1
 DATA_PATTERNS = ("codes-*.safetensors", "rows-*.parquet")
 CODES_PER_BLOCK = 2**20
+
+_FIELDS = {"format_version": int, "spec": dict, "kind": str, "num_codes": int, "files": dict}
+_FILE_FIELDS = {"name": str, "bytes": int, "sha256": str}
+_REMEDY = "fetch or save the index again"
 
 
 def write_index(folder: Path, header: dict[str, Any], tensors: dict[str, np.ndarray], rows: pa.Table) -> None:
@@ -32,20 +37,22 @@ def write_index(folder: Path, header: dict[str, Any], tensors: dict[str, np.ndar
         header: what the JSON file says besides.
         tensors: `codes` and whatever goes with them.
         rows: ids and metadata.
+
+    Raises:
+        BlockingIOError: if another process is writing there.
+        OSError: if a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "codes": _write_data(folder, "codes", ".safetensors", lambda path: save_file(tensors, path)),
-        "rows": _write_data(folder, "rows", ".parquet", lambda path: pq.write_table(rows, path)),
-    }
-    content = {"format_version": FORMAT_VERSION, **header, "files": files}
-    with _replacing(folder / INDEX_NAME) as path:
-        path.write_text(json.dumps(content, indent=2) + "\n")
-    current = {entry["name"] for entry in files.values()}
-    for pattern in DATA_PATTERNS:
-        for path in folder.glob(pattern):
-            if path.name not in current:
-                path.unlink()
+    with one_writer(folder), scratch_folder(folder) as scratch:
+        codes, table = scratch / "codes.safetensors", scratch / "rows.parquet"
+        save_file(tensors, codes)
+        pq.write_table(rows, table)
+        files = {"codes": _put_data(codes, folder), "rows": _put_data(table, folder)}
+        write_json(folder / INDEX_NAME, {"format_version": FORMAT_VERSION, **header, "files": files})
+        current = {entry["name"] for entry in files.values()}
+        for pattern in DATA_PATTERNS:
+            for path in folder.glob(pattern):
+                if path.name not in current:
+                    path.unlink()
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -56,35 +63,47 @@ def read_header(folder: Path) -> dict[str, Any]:
         ValueError: if it is damaged or of a version that this package does not know.
     """
     path = folder / INDEX_NAME
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no index in {folder}: it has no {INDEX_NAME}; write one with HammingIndex.save")
-    try:
-        header = json.loads(path.read_text())
-        version = header["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}): fetch or save the index again") from None
-    if version != FORMAT_VERSION:
+    header = read_object(path, {"format_version": int}, _REMEDY)
+    if (version := header["format_version"]) != FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format version {version!r}, this package reads {FORMAT_VERSION}: update concepthash_hf"
+            f"{path} has format version {version}, this package reads {FORMAT_VERSION}: update concepthash_hf"
         )
+    check_fields(header, _FIELDS, str(path), _REMEDY)
+    check_fields(header["files"], {"codes": dict, "rows": dict}, str(path), _REMEDY)
+    for entry in (header["files"]["codes"], header["files"]["rows"]):
+        check_fields(entry, _FILE_FIELDS, str(path), _REMEDY)
     return header
 
 
-def open_data(folder: Path, header: dict[str, Any]) -> tuple[Any, pa.Table]:
+def open_data(folder: Path, header: dict[str, Any], width: int) -> tuple[Any, pa.Table]:
     """Open the data files of an index after checking them byte by byte.
+
+    Args:
+        folder: of the index.
+        header: what `read_header` gave.
+        width: bytes per code.
 
     Returns:
         The safetensors file, to read blocks of its tensors from, and the rows.
 
     Raises:
-        ValueError: if one is missing or differs from what was written.
+        ValueError: if one is missing, differs from what was written, or does not hold what the header tells.
     """
+    codes, rows = (_check_data(folder, header["files"][kind]) for kind in ("codes", "rows"))
     try:
-        codes, rows = (_check_data(folder, header["files"][kind]) for kind in ("codes", "rows"))
-        tensors, table = safe_open(codes, framework="numpy"), pq.read_table(rows).combine_chunks()
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / INDEX_NAME} is damaged: it lacks {error}; save the index again") from None
-    except (SafetensorError, pa.ArrowException) as error:
+        tensors = safe_open(codes, framework="numpy")
+        values = tensors.get_slice("codes")
+        found = f"codes {values.get_dtype()} {tuple(values.get_shape())} and {pq.read_metadata(rows).num_rows} rows"
+        if found != f"codes U8 {(header['num_codes'], width)} and {header['num_codes']} rows":
+            raise ValueError(
+                f"the index in {folder} is damaged: {INDEX_NAME} tells of {header['num_codes']} codes of {width} "
+                f"bytes, its files hold {found}; save it again"
+            )
+        table = pq.read_table(rows).combine_chunks()
+        table.validate(full=True)
+    except (SafetensorError, pa.ArrowException, OSError) as error:
         raise ValueError(f"the index in {folder} cannot be read ({error}): save it again") from None
     pa.default_memory_pool().release_unused()  # arrow would keep what reading took
     return tensors, table
@@ -98,15 +117,10 @@ def read_blocks(tensors: Any, name: str) -> Iterator[np.ndarray]:
         yield values[start : min(start + CODES_PER_BLOCK, length)]
 
 
-def _write_data(folder: Path, kind: str, suffix: str, write: Callable[[Path], Any]) -> dict[str, Any]:
-    part = folder / f"{kind}.part"
-    try:
-        write(part)
-        checksum = _sha256(part)
-        path = folder / f"{kind}-{checksum[:16]}{suffix}"
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def _put_data(part: Path, folder: Path) -> dict[str, Any]:
+    checksum = _sha256(part)
+    path = folder / f"{part.stem}-{checksum[:16]}{part.suffix}"
+    put(part, path)
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": checksum}
 
 
@@ -124,14 +138,3 @@ def _check_data(folder: Path, entry: dict[str, Any]) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` if all goes well."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Search in the process, over faiss's binary indexes."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -8,13 +9,16 @@ import faiss
 import numpy as np
 import pyarrow as pa
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub.constants import CONFIG_NAME
+from safetensors import SafetensorError
 
+from ..whole_files import one_writer
 from .approximate import Approximate, HnswGraph, InvertedLists
 from .base import CodeIndex, CodeSpec
 from .distances import ConceptCounter, asymmetric_distances
 from .files import DATA_PATTERNS, INDEX_NAME, open_data, read_blocks, read_header, write_index
 from .flat import codes_of, make_flat
-from .inputs import ArrayLike, Metadata
+from .inputs import ArrayLike, Metadata, as_codes
 from .results import RangeResult, SearchResult
 from .rows import Rows
 from .scan import WeightedScan
@@ -131,42 +135,64 @@ class HammingIndex(
             ValueError: if a file is missing or damaged, in a newer format, or the codes are of another model.
         """
         folder = Path(folder)
-        header = read_header(folder)
+        while True:
+            header = read_header(folder)
+            try:
+                return cls._load(folder, header, model_id, revision)
+            except (OSError, ValueError):
+                # somebody may have saved another one, and removed these files, while they were read
+                if read_header(folder) == header:
+                    raise
+
+    @classmethod
+    def _load(cls, folder: Path, header: dict[str, Any], model_id: str | None, revision: str | None) -> Self:
         try:
             index = cls(CodeSpec(**header["spec"]), header["kind"])
-            length = header["num_codes"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{folder / INDEX_NAME} is damaged ({error!r}): save the index again") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{folder / INDEX_NAME} is damaged ({error}): save the index again") from None
         index.check_model(model_id, revision)
-        tensors, table = open_data(folder, header)
-        width = index._flat.code_size
-        shape = tuple(tensors.get_slice("codes").get_shape())
-        if shape != (length, width) or table.num_rows != length:
-            raise ValueError(
-                f"the index in {folder} is damaged: {INDEX_NAME} tells of {length} codes of {width} bytes, its files "
-                f"hold codes {shape} and {table.num_rows} rows; save it again"
-            )
-        index._keep(make_flat(width, read_blocks(tensors, "codes"), length))
-        index._rows = Rows(table)
-        arrays = {name: tensors.get_tensor(name) for name in tensors.keys() if name != "codes"}  # noqa: SIM118
-        kind = KINDS[index.kind]
-        if kind is not None and length:
-            try:
-                index._approximate = kind.restore(index._flat, arrays)
-            except (KeyError, ValueError) as error:
-                raise ValueError(f"the index in {folder} is damaged ({error}): save it again") from None
+        width, length = index._flat.code_size, header["num_codes"]
+        tensors, table = open_data(folder, header, width)
+        try:
+            index._rows = Rows.checked(table)
+            index._keep(make_flat(width, index._checked_codes(tensors), length))
+            kind = KINDS[index.kind]
+            if kind is not None and length:
+                index._approximate = kind.restore(
+                    index._flat, {name: tensors.get_tensor(name) for name in kind.ARRAYS}
+                )
+        except (ValueError, SafetensorError) as error:
+            raise ValueError(f"the index in {folder} is damaged ({error}): save it again") from None
         return index
+
+    def _checked_codes(self, tensors: Any) -> Iterator[np.ndarray]:
+        """The codes of a file, some at a time: none with bits set that do not belong to it."""
+        return (as_codes(block, self.num_bits) for block in read_blocks(tensors, "codes"))
 
     def save(self, folder: str | Path) -> None:
         """Write the index into a folder, in place of the one that may be there.
 
         Besides the card it consists of `index.json`, the codes as safetensors, and ids and metadata as parquet.
-        Interrupted at any moment, the folder holds either the old index or the new one.
+        Interrupted at any moment, the folder holds either the old index or the new one; of several that save at the
+        same time, one after the other does.
 
         Args:
             folder: made if it is not there.
+
+        Raises:
+            ValueError: if the folder holds something else, such as a model.
+            BlockingIOError: if another process does not finish writing there.
+            OSError: if a file cannot be written.
         """
         self.save_pretrained(folder)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
+        """As `save`; takes what `huggingface_hub.ModelHubMixin.save_pretrained` takes."""
+        folder = Path(save_directory)
+        if (folder / CONFIG_NAME).exists() and not (folder / INDEX_NAME).exists():
+            raise ValueError(f"{folder} holds a model or something else with a {CONFIG_NAME}: give another folder")
+        with one_writer(folder):
+            return super().save_pretrained(folder, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
         """Upload the index in one commit; data files of an earlier version go.

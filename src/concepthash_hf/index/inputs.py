@@ -51,6 +51,8 @@ def as_ids(ids: ArrayLike | pa.Array | None, length: int | None = None) -> pa.Ar
         return array
     if len(array) != length:
         raise ValueError(f"ids are one per code: {length} codes, got {len(array)} ids")
+    if pa.types.is_integer(array.type) and bool((np.diff(array.to_numpy()) > 0).all()):
+        return array  # the usual numbers, without the counting
     counts = pc.value_counts(array)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(repeated):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .inputs import name_some
+from .inputs import as_ids, name_some
 
 
 def _no_rows() -> pa.Table:
@@ -24,6 +24,19 @@ class Rows:
     """
 
     table: pa.Table = field(default_factory=_no_rows)
+
+    @classmethod
+    def checked(cls, table: pa.Table) -> "Rows":
+        """Take over a table that a stranger may have written.
+
+        Raises:
+            ValueError: if its ids are not those of an index, or columns have the same name.
+        """
+        names = table.column_names
+        if names.count("id") != 1 or len(set(names)) < len(names):
+            raise ValueError(f"its rows have the columns {name_some(names)}, expected one 'id' and distinct others")
+        ids = as_ids(table["id"].combine_chunks(), len(table))
+        return cls(pa.table({"id": ids, **{name: table[name] for name in names if name != "id"}}))
 
     def __len__(self) -> int:
         return self.table.num_rows
