@@ -34,7 +34,8 @@ from concepthash_hf.metrics import (
     sub_code_metrics,
 )
 from concepthash_hf.metrics.figures import retrieval_figure
-from concepthash_hf.training import environment, write_json
+from concepthash_hf.training import environment
+from concepthash_hf.whole_files import write_json
 
 FAMILY_COLUMN = "family"
 

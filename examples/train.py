@@ -49,7 +49,8 @@ from concepthash_hf.hub import HubError, ensure_repo, push_to_hub
 from concepthash_hf.language import clean_class_name, embed_class_names
 from concepthash_hf.model_card import CardPhotos, write_model_card
 from concepthash_hf.toy_clip import save_toy_clip
-from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, train, write_json
+from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, train
+from concepthash_hf.whole_files import write_json
 
 TOY_BIRDS = "toy_birds"
 # from scratch, on two cores, in a few minutes

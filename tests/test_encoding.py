@@ -2,17 +2,21 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from bird_photos import NAMES, NUM_BITS, NUM_CONCEPTS, save_untrained, write_photos
 from runs import Killed, files_in, forget_accelerate
 from transformers import AutoImageProcessor
 
-from concepthash_hf import ConceptHashModel, ConceptHashVisionModel
+from concepthash_hf import ConceptHashModel, ConceptHashVisionModel, whole_files
 from concepthash_hf.data import eval_transform
 from concepthash_hf.data.collection import load_collection
 from concepthash_hf.encoding import add_codes, code_spec, encode_collection, read_codes, read_plan
@@ -149,10 +153,106 @@ def test_half_a_file_is_written_anew(whole, collection, model, transform, tmp_pa
     shutil.copytree(whole, tmp_path / "codes")
     first, second, *_ = sorted((tmp_path / "codes").glob("*.parquet"))
     first.write_bytes(first.read_bytes()[:100])
-    second.rename(second.with_name(f"{second.name}.partial"))
+    (tmp_path / "codes" / ".writing-1").mkdir()
+    second.rename(tmp_path / "codes" / ".writing-1" / second.name)
     encode_collection(model, collection, transform, tmp_path / "codes", photos_per_file=10)
     assert rows_in(tmp_path / "codes") == rows_in(whole)
-    assert not list((tmp_path / "codes").glob("*.partial"))
+    assert not list((tmp_path / "codes").glob(".writing*"))
+
+
+def flip_bit(path, position: int) -> bytes:
+    """Flip one bit of a file; gives what was in it."""
+    content = path.read_bytes()
+    changed = bytearray(content)
+    changed[position // 8 % len(content)] ^= 1 << position % 8
+    path.write_bytes(changed)
+    return content
+
+
+def test_no_flipped_bit_gives_other_rows(whole, tmp_path):
+    """300 single bits of one file: the rows are the same, or the file is called damaged. Half of them hit what is read."""
+    shutil.copytree(whole, tmp_path / "codes")
+    (first, *_) = sorted((tmp_path / "codes").glob("*.parquet"))
+    expected = [(codes.tolist(), rows.to_pylist()) for codes, rows in read_codes(whole)]
+    size, damaged = 8 * first.stat().st_size, 0
+    for position in range(0, size, size // 300):
+        content = flip_bit(first, position)
+        try:
+            assert [(codes.tolist(), rows.to_pylist()) for codes, rows in read_codes(tmp_path / "codes")] == expected
+        except ValueError as error:
+            assert f"{first} is missing or damaged: run the command" in str(error)
+            damaged += 1
+        first.write_bytes(content)
+    assert damaged > 100
+
+
+def test_only_the_damaged_file_is_done_again(whole, collection, model, transform, tmp_path, caplog):
+    folder = tmp_path / "a=b"  # which is no partition
+    shutil.copytree(whole, folder)
+    _, second, *_ = sorted(folder.glob("*.parquet"))
+    before = files_in(folder)
+    table = pq.ParquetFile(second).read()
+    codes = table["code"].combine_chunks().flatten().to_numpy().copy()
+    codes[3] ^= 16
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(codes), 2)
+    pq.write_table(table.set_column(table.schema.get_field_index("code"), table.schema.field("code"), codes), second)
+    counts = kill_at(model, 0)
+    encode_collection(model, collection, transform, folder, photos_per_file=10)
+    assert sum(counts) == 9  # and one that cannot be read
+    assert f"{second} is damaged: its photos are hashed again" in caplog.text
+    assert rows_in(folder) == rows_in(whole)
+    assert {name: content for name, content in files_in(folder).items() if name in before} == before
+
+
+def test_folders_of_format_1_are_read_and_gone_on_with(whole, collection, model, transform, tmp_path):
+    """Their files have no checksum."""
+    shutil.copytree(whole, tmp_path / "codes")
+    plan_file = tmp_path / "codes" / "encoding.json"
+    plan_file.write_text(json.dumps(json.loads(plan_file.read_text()) | {"format_version": 1}))
+    files = sorted((tmp_path / "codes").glob("*.parquet"))
+    for file in files:
+        table = pq.ParquetFile(file).read()
+        about = {name: value for name, value in table.schema.metadata.items() if name != b"sha256"}
+        pq.write_table(table.replace_schema_metadata(about), file)
+    files[1].unlink()
+    counts = kill_at(model, 0)
+    encode_collection(model, collection, transform, tmp_path / "codes", photos_per_file=10)
+    assert sum(counts) == 9  # and one that cannot be read
+    assert rows_in(tmp_path / "codes") == rows_in(whole)
+    assert read_plan(tmp_path / "codes")["format_version"] == 1
+
+
+def test_two_at_a_time_are_refused(whole, collection, model, transform, tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_files, "_WAIT", 0.1)
+    code = f"from concepthash_hf.whole_files import *\nimport time\nwith one_writer({str(tmp_path)!r}):\n"
+    code += "    print('ready', flush=True)\n    time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"ready\n"
+        with pytest.raises(BlockingIOError, match="another process is writing into"):
+            encode_collection(model, collection, transform, tmp_path)
+        other.kill()
+    assert not list(tmp_path.glob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": "2"}, "'format_version' should be a whole number, found \"2\""),
+        ({"num_photos": -1}, "-1 photos, 10 a file, do not make 4 files"),
+        ({"num_files": 10**9}, "37 photos, 10 a file, do not make 1000000000 files"),
+        ({"photos_per_file": 0}, "37 photos, 0 a file"),
+        ({"photos_per_file": None}, "'photos_per_file' should be a whole number, found null"),
+        ({"spec": []}, r"'spec' should be an object, found \[\]"),
+        ({"spec": {"num_bits": 12}}, "missing 1 required positional argument: 'num_concepts'"),
+        ({"spec": {"num_bits": "12", "num_concepts": 3}}, "num_bits is a whole number, got '12'"),
+        ({"ids": 5}, "'ids' should be a text, found 5"),
+    ],
+)
+def test_a_plan_of_another_shape(whole, tmp_path, changes, message):
+    plan = json.loads((whole / "encoding.json").read_text())
+    (tmp_path / "encoding.json").write_text(json.dumps(plan | changes))
+    with pytest.raises(ValueError, match=f"encoding.json is damaged .*{message}"):
+        read_plan(tmp_path)
 
 
 def test_a_repaired_photo(saved, transform, model, tmp_path):
@@ -204,22 +304,24 @@ def test_another_model_other_photos_other_files(whole, birds, collection, model,
 
 
 def test_killed_before_anything_was_there(collection, model, transform, tmp_path):
-    (tmp_path / "encoding.json.partial").write_text("{")
+    (tmp_path / ".writing-1").mkdir()
+    (tmp_path / ".writing-1" / "encoding.json").write_text("{")
+    (tmp_path / ".writing.lock").touch()
     encode_collection(model, collection, transform, tmp_path)
     assert len(rows_in(tmp_path)) == 35
 
 
 def test_a_folder_of_somebody_else(collection, model, transform, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="is no folder of codes: encoding.json cannot be read"):
+    with pytest.raises(ValueError, match="is no folder of codes: .*encoding.json is not there"):
         encode_collection(model, collection, transform, tmp_path)
     assert list(files_in(tmp_path)) == ["thesis.tex"]
 
 
 def test_a_newer_format(whole, tmp_path):
     plan = json.loads((whole / "encoding.json").read_text())
-    (tmp_path / "encoding.json").write_text(json.dumps(plan | {"format_version": 2}))
-    with pytest.raises(ValueError, match="has format 2, newer than this package knows"):
+    (tmp_path / "encoding.json").write_text(json.dumps(plan | {"format_version": 3}))
+    with pytest.raises(ValueError, match="has format 3, newer than this package knows"):
         read_plan(tmp_path)
 
 

@@ -29,7 +29,8 @@ from concepthash_hf.explain.localisation import localisation
 from concepthash_hf.explain.selectivity import agreement_with_localisation, selectivity
 from concepthash_hf.explain.stability import stability
 from concepthash_hf.hashing import on_cpu
-from concepthash_hf.training import environment, write_json
+from concepthash_hf.training import environment
+from concepthash_hf.whole_files import write_json
 
 #: Row of the table, where its value and its chance level are.
 ROWS = {

@@ -33,7 +33,8 @@ from concepthash_hf.hashing import on_cpu
 from concepthash_hf.index import HammingIndex, calibrate_radius, neighbour_vote
 from concepthash_hf.language import embed_class_names
 from concepthash_hf.metrics import retrieval_metrics, sub_code_metrics
-from concepthash_hf.training import environment, write_json
+from concepthash_hf.training import environment
+from concepthash_hf.whole_files import write_json
 
 TIES = "stable"  # what an index does: equal distances by position
 PRECISION_AT = 10

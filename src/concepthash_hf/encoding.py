@@ -1,12 +1,13 @@
 """Hashing a collection into a folder of parquet files: by many processes, resumable after a kill.
 
-Every file holds a fixed range of rows, is written whole or not at all, and is the work of one process. What is there
-is done: to resume is to write the files that are missing, by however many processes there are now.
+Every file holds a fixed range of rows with their checksum, is written whole or not at all, and is the work of one
+process. What is there and undamaged is done: to resume is to write the other files, by however many processes there
+are now.
 """
 
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,14 +29,25 @@ from .data.collection import Collection
 from .data.transforms import Transform
 from .hashing import on_cpu
 from .index import CodeIndex, CodeSpec
+from .interruption import Interrupted, Stop, noticing_signals
+from .json_files import check_fields, read_object
 from .modeling_concepthash import ConceptHashPreTrainedModel
+from .together import one_writer_of_all
+from .whole_files import is_left_behind, replacing, write_file, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no checksums
 PLAN_FILE = "encoding.json"
 UNREADABLE_FILE = "unreadable.jsonl"
 
-_PARTIAL = ".partial"  # ends the name of a file that is being written
-_UNREADABLE = b"unreadable"  # key in a file's own metadata: the photos of its range that have no row
+# keys in a file's own metadata: the photos of its range that have no row, and the checksum of all that is in it
+_UNREADABLE, _CHECKSUM = b"unreadable", b"sha256"
+_PLAN_FIELDS = {
+    **{"format_version": int, "spec": dict, "collection": str, "num_photos": int, "ids": str},
+    **{"photos_per_file": int, "num_files": int},
+}
+_PLAN_REMEDY = "copy it again from where it was, or hash the collection into another folder"
+
+logger = logging.getLogger(__name__)
 
 
 def code_spec(model: ConceptHashPreTrainedModel) -> CodeSpec:
@@ -92,30 +104,40 @@ def encode_collection(
     Raises:
         ValueError: if the folder holds something else, or was begun with another model, other photos or another
             `photos_per_file`.
+        BlockingIOError: if another process hashes into the folder.
+        OSError: if a file cannot be written.
+        Interrupted: if the process was sent SIGINT or SIGTERM; files that are finished stay.
     """
     accelerator = accelerator or Accelerator(cpu=on_cpu())
     folder = Path(folder)
     plan = _plan(model, collection, photos_per_file)
-    _check_folder(folder, plan)
-    files = [_File(folder, number, plan) for number in range(plan["num_files"])]
-    missing = [file for file in files if not file.is_written()]
-    accelerator.wait_for_everyone()  # all have looked before one writes
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.glob(f"*{_PARTIAL}"):
-            partial.unlink()
-        _write(folder / PLAN_FILE, json.dumps(plan, indent=2).encode())
-    accelerator.wait_for_everyone()
-    mine = missing[accelerator.process_index :: accelerator.num_processes]
-    for file, codes, bad in _hash(model, collection, transform, mine, accelerator, batch_size, num_workers):
-        file.write(collection.rows, codes, bad)
-    accelerator.wait_for_everyone()
-    unreadable = [(file, bad) for file in files for bad in file.unreadable()]
-    if accelerator.is_main_process:
-        ids = collection.ids
-        lines = [{"id": ids[bad.row], **asdict(bad), "file": file.path.name} for file, bad in unreadable]
-        _write(folder / UNREADABLE_FILE, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    accelerator.wait_for_everyone()
+    with one_writer_of_all(accelerator, folder):
+        plan |= {"format_version": _check_folder(folder, plan)}
+        files = [_File(folder, number, plan) for number in range(plan["num_files"])]
+        missing = [file for file in files if not file.is_written()]
+        accelerator.wait_for_everyone()  # all have looked before one writes
+        if accelerator.is_main_process:
+            write_json(folder / PLAN_FILE, plan)
+            for file in missing:
+                if file.path.exists():
+                    logger.warning("%s is damaged: its photos are hashed again", file.path)
+        mine = missing[accelerator.process_index :: accelerator.num_processes]
+        with noticing_signals() as stop:
+            hashed = _hash(model, collection, transform, mine, accelerator, batch_size, num_workers, stop)
+            for file, codes, bad in hashed:
+                file.write(collection.rows, codes, bad)
+        if stop.signal is not None:
+            done = sum(file.is_written() for file in files)
+            raise Interrupted(
+                stop.signal,
+                f"{done} of {len(files)} files of codes are in {folder}; the same command goes on from there",
+            )
+        accelerator.wait_for_everyone()
+        unreadable = [(file, bad) for file in files for bad in file.read()[1]]
+        if accelerator.is_main_process:
+            ids = collection.ids
+            lines = [{"id": ids[bad.row], **asdict(bad), "file": file.path.name} for file, bad in unreadable]
+            write_file(folder / UNREADABLE_FILE, "".join(json.dumps(line) + "\n" for line in lines))
     return [bad for _, bad in unreadable]
 
 
@@ -133,27 +155,36 @@ def read_codes(folder: str | Path) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """
     plan = read_plan(folder)
     for number in range(plan["num_files"]):
-        file = _File(Path(folder), number, plan)
-        if not file.is_written():
-            raise ValueError(f"{file.path} is missing or damaged: run the command that hashes the collection again")
-        rows = pq.read_table(file.path)
+        rows, _ = _File(Path(folder), number, plan).read()
         codes = rows.column("code")
         packed = codes.combine_chunks().flatten().to_numpy().reshape(len(rows), codes.type.list_size)
-        yield packed, rows.drop_columns("code").replace_schema_metadata(None)
+        yield packed, rows.drop_columns("code")
 
 
 def read_plan(folder: str | Path) -> dict[str, Any]:
     """What a folder of codes was made of: "spec" (see `CodeSpec`), "collection", "num_photos" and more.
 
     Raises:
-        ValueError: if it is no such folder, or of a newer format.
+        ValueError: if it is no such folder, damaged, or of a newer format.
     """
+    path = Path(folder) / PLAN_FILE
     try:
-        plan = json.loads((Path(folder) / PLAN_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is no folder of codes: {PLAN_FILE} cannot be read: {error}") from error
+        plan = read_object(path, {"format_version": int}, _PLAN_REMEDY)
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} is no folder of codes: {error}") from None
     if plan["format_version"] > FORMAT_VERSION:
         raise ValueError(f"{folder} has format {plan['format_version']}, newer than this package knows: upgrade it")
+    check_fields(plan, _PLAN_FIELDS, str(path), _PLAN_REMEDY)
+    try:
+        CodeSpec(**plan["spec"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {_PLAN_REMEDY}") from None
+    num_photos, photos_per_file = plan["num_photos"], plan["photos_per_file"]
+    if num_photos < 0 or photos_per_file < 1 or plan["num_files"] != -(-num_photos // photos_per_file):
+        raise ValueError(
+            f"{path} is damaged ({num_photos} photos, {photos_per_file} a file, do not make {plan['num_files']} "
+            f"files): {_PLAN_REMEDY}"
+        )
     return plan
 
 
@@ -188,17 +219,19 @@ def _plan(model: ConceptHashPreTrainedModel, collection: Collection, photos_per_
     }
 
 
-def _check_folder(folder: Path, plan: dict[str, Any]) -> None:
-    """Refuse a folder of other people, of another model or of other photos."""
-    if not folder.exists() or (folder.is_dir() and all(file.suffix == _PARTIAL for file in folder.iterdir())):
-        return
-    begun, now = _facts(read_plan(folder)), _facts(plan)
+def _check_folder(folder: Path, plan: dict[str, Any]) -> int:
+    """Refuse a folder of other people, of another model or of other photos; give the format it has or will have."""
+    if all(is_left_behind(file) for file in folder.iterdir()):
+        return plan["format_version"]
+    there = read_plan(folder)
+    begun, now = _facts(there), _facts(plan)
     for name in now:
         if begun[name] != now[name]:
             raise ValueError(
                 f"{folder} was begun with other {name}: {begun[name]}, now {now[name]}. Give another folder, or "
                 "delete this one"
             )
+    return there["format_version"]
 
 
 def _facts(plan: dict[str, Any]) -> dict[str, Any]:
@@ -230,13 +263,36 @@ class _File:
     def is_written(self) -> bool:
         """Whether it is there, whole: a machine that lost power may leave less than was written."""
         try:
-            return pq.read_metadata(self.path).num_rows + len(self.unreadable()) == len(self.rows)
-        except (OSError, pa.ArrowException):
+            self.read()
+        except ValueError:
             return False
+        return True
 
-    def unreadable(self) -> list[BadImage]:
-        """Photos of its range that have no row."""
-        return [BadImage(**bad) for bad in json.loads(pq.read_metadata(self.path).metadata[_UNREADABLE])]
+    def read(self) -> tuple[pa.Table, list[BadImage]]:
+        """Its rows, and the photos of its range that have none.
+
+        Raises:
+            ValueError: if it is missing or damaged.
+        """
+        try:
+            # not pq.read_table, which takes a folder called "a=b" for a column
+            table = pq.ParquetFile(self.path).read() if self.path.is_file() else pa.table({})
+            known = table.schema.metadata or {}
+            table = table.replace_schema_metadata(None)
+            unreadable = [BadImage(**bad) for bad in json.loads(known[_UNREADABLE])]
+            code = table.schema.field("code").type
+            whole = (
+                len(table) + len(unreadable) == len(self.rows)
+                and {bad.row for bad in unreadable} <= set(self.rows)
+                and (code.value_type, code.list_size) == (pa.uint8(), -(-self.plan["spec"]["num_bits"] // 8))
+                # those of format 1 had no checksum
+                and (self.plan["format_version"] == 1 or known[_CHECKSUM] == _checksum(table, unreadable))
+            )
+        except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise ValueError(f"{self.path} is missing or damaged: run the command that hashes the collection again")
+        return table, unreadable
 
     def write(self, rows: datasets.Dataset, codes: np.ndarray, unreadable: list[BadImage]) -> None:
         """Write it at once: rows of the readable photos with their codes, and a note of the others."""
@@ -245,12 +301,17 @@ class _File:
         width = codes.shape[1]
         features = datasets.Features({**rows.features, "code": datasets.List(datasets.Value("uint8"), length=width)})
         table = table.append_column("code", pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), width))
+        table = table.cast(schema := features.arrow_schema)
         note = json.dumps([asdict(bad) for bad in unreadable]).encode()
-        schema = features.arrow_schema
-        table = table.cast(schema).replace_schema_metadata({**(schema.metadata or {}), _UNREADABLE: note})
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer)
-        _write(self.path, buffer.getvalue())
+        about = {_UNREADABLE: note, _CHECKSUM: _checksum(table, unreadable)}
+        with replacing(self.path) as part:
+            pq.write_table(table.replace_schema_metadata({**(schema.metadata or {}), **about}), part)
+
+
+def _checksum(table: pa.Table, unreadable: list[BadImage]) -> bytes:
+    """Of all that is in a file, whatever library and version has written it."""
+    text = json.dumps([list(table.to_pydict().items()), [asdict(bad) for bad in unreadable]], default=str)
+    return hashlib.sha256(text.encode()).hexdigest().encode()
 
 
 class _Readable(Dataset):
@@ -280,8 +341,9 @@ def _hash(
     accelerator: Accelerator,
     batch_size: int,
     num_workers: int,
+    stop: Stop,
 ) -> Iterator[tuple[_File, np.ndarray, list[BadImage]]]:
-    """Hash the photos of some files, all through one loader: its workers need not stop between files."""
+    """Hash the photos of some files, all through one loader: its workers need not pause between files."""
     batches = [
         (file, file.rows[start : start + batch_size])
         for file in files
@@ -309,13 +371,5 @@ def _hash(
             if rows.stop == file.rows.stop:
                 yield file, np.concatenate(codes), unreadable
                 codes, unreadable = [none], []
-
-
-def _write(path: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}{_PARTIAL}")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+            if stop.signal is not None:
+                return

@@ -20,6 +20,7 @@ from . import modeling_concepthash
 from .configuration_concepthash import ConceptHashConfig
 from .model_card import public_name, update_model_card
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
+from .whole_files import write_json
 
 # what the upload of a single large file raises, with the reason as its cause
 _UploadError = RuntimeError
@@ -134,7 +135,7 @@ def add_code(folder: str | Path) -> None:
         shutil.copy(file, folder)
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8")) | {"auto_map": _AUTO_MAP}
-    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(config_file, dict(sorted(config.items())))
 
 
 def _check_can_be_loaded(folder: Path) -> None:

@@ -17,6 +17,7 @@ from .language import DEFAULT_TEMPLATE, clean_class_name
 from .modeling_concepthash import ConceptHashModel
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 from .training import ConceptHashTrainingArguments
+from .whole_files import write_file
 
 TEMPLATE = "model_card_template.md"
 CARD = "README.md"
@@ -130,7 +131,7 @@ def write_model_card(
     """
     folder = Path(folder)
     figure = FIGURE if (folder / FIGURE).is_file() else None
-    model_card(config, photos, model_id, results, license=license, figure=figure).save(folder / CARD)
+    write_file(folder / CARD, f"{model_card(config, photos, model_id, results, license=license, figure=figure)}")
     update_model_card(folder, model_id)
 
 
@@ -214,7 +215,7 @@ def update_model_card(folder: str | Path, model_id: str) -> None:
     if (folder / SMALL_WEIGHTS).is_file():
         base = public_name(ConceptHashConfig.from_pretrained(folder).base_model_name_or_path)
         text = _with_note(text, _SMALL_NOTE.format(base=base))
-    card.write_text(text, encoding="utf-8")
+    write_file(card, text)
 
 
 def public_name(name_or_path: str | None) -> str | None:

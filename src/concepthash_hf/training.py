@@ -5,7 +5,6 @@ Knows models, losses and metrics, but neither where photos come from nor how the
 `frozen_states.keep_frozen_states`).
 """
 
-import json
 import math
 import platform
 import time
@@ -29,6 +28,7 @@ from .checkpoints import find_checkpoint, load_checkpoint, newest_checkpoint, sa
 from .hashing import hash_dataset, on_cpu
 from .metrics import retrieval_metrics
 from .modeling_concepthash import ConceptHashModel
+from .whole_files import write_json
 
 # what a seed is derived for
 _ORDER, _EPOCH = 1, 2
@@ -420,11 +420,6 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "num_processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write readable JSON."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:

@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from ..whole_files import write_file
 from .drawing import concept_colour, zeros_and_ones
 from .gallery import ConceptGallery
 from .image import ImageExplanation
@@ -109,7 +110,7 @@ class Report:
         Args:
             path: of the HTML file.
         """
-        Path(path).write_text(self.html(), encoding="utf-8")
+        write_file(path, self.html())
 
 
 def _template() -> jinja2.Template:

@@ -101,7 +101,8 @@ def open_data(folder: Path, header: dict[str, Any], width: int) -> tuple[Any, pa
                 f"the index in {folder} is damaged: {INDEX_NAME} tells of {header['num_codes']} codes of {width} "
                 f"bytes, its files hold {found}; save it again"
             )
-        table = pq.read_table(rows).combine_chunks()
+        # not pq.read_table, which takes a folder called "a=b" for a column
+        table = pq.ParquetFile(rows).read().combine_chunks()
         table.validate(full=True)
     except (SafetensorError, pa.ArrowException, OSError) as error:
         raise ValueError(f"the index in {folder} cannot be read ({error}): save it again") from None

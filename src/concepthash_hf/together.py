@@ -1,0 +1,43 @@
+"""What the processes of a launcher do as one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from .whole_files import one_writer
+
+
+def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> None:
+    """Let the main process do something; if it cannot, all fail, with the same error.
+
+    Args:
+        accelerator: of the running processes; all of them call this.
+        action: what to do.
+    """
+    error: Exception | None = None
+    if accelerator.is_main_process:
+        try:
+            action()
+        except Exception as caught:
+            error = caught
+    (error,) = broadcast_object_list([error])
+    if error is not None:
+        raise error
+
+
+@contextmanager
+def one_writer_of_all(accelerator: Accelerator, folder: str | Path) -> Iterator[None]:
+    """Be the only ones that write into a folder: see `whole_files.one_writer`; all processes enter and leave this.
+
+    Raises:
+        BlockingIOError: if others are writing there.
+        OSError: if it cannot be written to; says which folder and why.
+    """
+    with ExitStack() as held:
+        on_main_process(accelerator, lambda: held.enter_context(one_writer(folder)))
+        yield
+        accelerator.wait_for_everyone()  # the others may still be writing
