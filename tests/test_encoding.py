@@ -170,7 +170,7 @@ def flip_bit(path, position: int) -> bytes:
 
 
 def test_no_flipped_bit_gives_other_rows(whole, tmp_path):
-    """300 single bits of one file: the rows are the same, or the file is called damaged. Half of them hit what is read."""
+    """300 single bits of a file, of which half hit what is read: the rows are the same, or it is called damaged."""
     shutil.copytree(whole, tmp_path / "codes")
     (first, *_) = sorted((tmp_path / "codes").glob("*.parquet"))
     expected = [(codes.tolist(), rows.to_pylist()) for codes, rows in read_codes(whole)]

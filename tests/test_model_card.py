@@ -1,6 +1,8 @@
 """The generated card."""
 
+import ast
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from PIL import Image
 
 from concepthash_hf.data import load_photos
 from concepthash_hf.data.toy_birds import draw_bird
-from concepthash_hf.model_card import CardPhotos, model_card, write_model_card
+from concepthash_hf.model_card import CardPhotos, model_card, update_model_card, write_model_card
+from concepthash_hf.quoting import one_line
 
 EXPECTED = Path(__file__).with_name("model_card_expected.md")
 PHOTOS = CardPhotos(
@@ -236,6 +239,55 @@ def test_the_metadata_are_yaml_with_any_title():
     odd = CardPhotos(**(vars(PHOTOS) | {"title": "Birds: 'ours', #2 [new]"}))
     front = card_of(photos=odd).split("---\n")[1]
     assert yaml.safe_load(front)["model-index"][0]["results"][0]["dataset"]["name"] == "Birds: 'ours', #2 [new]"
+
+
+HOSTILE = (
+    'x"], padding=True); print("owned"); dict(a=["\n```\n# <script>alert(1)</script> | `rm` [x](javascript:1) \x1b[2J'
+)
+
+
+def test_foreign_names_are_quoted():
+    """Of a model, its classes, photos and backbone: nothing of them becomes code, HTML, a heading or a link."""
+    hostile = {name: HOSTILE for name in ("title", "name", "description", "citation")}
+    photos = CardPhotos(**(vars(PHOTOS) | hostile | {"link": "https://a.org/) " + HOSTILE, "hub_id": None}))
+    config = a_config(id2label={0: HOSTILE, 1: "teal"}, base_model_name_or_path=f"/nowhere/{HOSTILE}")
+    results = RESULTS | {"augmentation": HOSTILE, "environment": RESULTS["environment"] | {"processor": HOSTILE}}
+    for made in (results, None):
+        card = str(model_card(config, photos, HOSTILE, made, license="mit"))
+        text = card.split("---\n", 2)[2]
+        snippets = re.findall(r"```(?:python|bash|bibtex)\n(.*?)\n```", text, re.DOTALL)
+        prose = re.sub(r"```\w+\n.*?\n```", "", text, flags=re.DOTALL)
+        assert "```" not in prose and "<script" not in prose and "\x1b" not in text
+        assert not re.search(r"(?<!\\)\[x(?<!\\)\]", prose)
+        assigned = set()
+        for snippet in snippets:
+            if not snippet.startswith(("@", "accelerate")):
+                nodes = list(ast.walk(ast.parse(snippet)))
+                assert not {node.id for node in nodes if isinstance(node, ast.Name)} & {"print", "dict"}
+                assigned |= {
+                    node.value.value
+                    for node in nodes
+                    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+                }
+        assert assigned == {HOSTILE}
+        command = next((snippet for snippet in snippets if snippet.startswith("accelerate")), None)
+        if command:
+            words = shlex.split(command)
+            assert words[words.index("--dataset") + 1] == one_line(HOSTILE)
+        headings = [line for line in prose.splitlines() if line.startswith("#")]
+        assert all("script" not in heading or heading.startswith("# ConceptHash") for heading in headings)
+        for rows in re.findall(r"(?:^\|.*\n)+", prose, re.MULTILINE):
+            assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows.splitlines()}) == 1
+    yaml.safe_load(card.split("---\n")[1])
+
+
+def test_a_new_address_is_quoted_too(tmp_path):
+    write_model_card(tmp_path, a_config(), PHOTOS, RESULTS, "run")
+    update_model_card(tmp_path, HOSTILE)
+    (line,) = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("model_id = ")]
+    assert ast.literal_eval(line.removeprefix("model_id = ")) == HOSTILE
+    update_model_card(tmp_path, "someone/else")
+    assert 'model_id = "someone/else"\n' in (tmp_path / "README.md").read_text()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The model card: what a model is, how to use it, and what was measured, from a template."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .data import BENCHMARKS, PhotoSplits
 from .data.load import TOY_BIRDS
 from .language import DEFAULT_TEMPLATE, clean_class_name
 from .modeling_concepthash import ConceptHashModel
+from .quoting import markdown, one_line, python_text, url
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 from .training import ConceptHashTrainingArguments
 from .whole_files import write_file
@@ -174,18 +176,18 @@ def model_card(
         config=config,
         bits_per_concept=config.num_bits // config.num_concepts,
         code_bytes=-(-config.num_bits // 8),
-        photos=photos,
-        model_id=model_id,
+        photos=_quoted(photos),
+        model_id=python_text(model_id),
         results=results or {},
         ranks=_RANKS,
         at_ranks=_metrics_at_ranks(results or {}),
         arguments=_shown_arguments(results),
         run=_about_the_run(results) if results else {},
-        license=license,
+        license=None if license is None else markdown(license),
         figure=figure,
-        base=base,
+        base=None if base is None else markdown(base),
         parameters=_count_parameters(config),
-        prompt=DEFAULT_TEMPLATE.format(clean_class_name(config.id2label[0])),
+        prompt=python_text(DEFAULT_TEMPLATE.format(clean_class_name(config.id2label[0]))),
         command=_command(config, photos),
     )
 
@@ -209,12 +211,12 @@ def update_model_card(folder: str | Path, model_id: str) -> None:
     card = folder / CARD
     if not card.is_file():
         return
-    text = _MODEL_ID.sub(lambda _: f'model_id = "{model_id}"', card.read_text(encoding="utf-8"))
+    text = _MODEL_ID.sub(lambda _: f"model_id = {python_text(model_id)}", card.read_text(encoding="utf-8"))
     if (folder / "modeling_concepthash.py").is_file():
         text = _with_note(text, _CODE_NOTE)
     if (folder / SMALL_WEIGHTS).is_file():
         base = public_name(ConceptHashConfig.from_pretrained(folder).base_model_name_or_path)
-        text = _with_note(text, _SMALL_NOTE.format(base=base))
+        text = _with_note(text, _SMALL_NOTE.format(base=markdown(base or "")))
     write_file(card, text)
 
 
@@ -224,6 +226,17 @@ def public_name(name_or_path: str | None) -> str | None:
         return None
     is_hub_id = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name_or_path) and not Path(name_or_path).exists()
     return name_or_path if is_hub_id else Path(name_or_path).name
+
+
+def _quoted(photos: CardPhotos) -> CardPhotos:
+    """What stands in the text of a card; its metadata are quoted by YAML."""
+    return replace(
+        photos,
+        title=markdown(photos.title),
+        description=markdown(photos.description),
+        citation=markdown(photos.citation),
+        link=url(photos.link),
+    )
 
 
 def _with_note(text: str, note: str) -> str:
@@ -265,7 +278,11 @@ def _shown_arguments(results: Mapping[str, Any] | None) -> dict[str, Any]:
         arguments = {"augmentation": "paper"} | asdict(ConceptHashTrainingArguments())
     else:
         arguments = {"augmentation": results.get("augmentation")} | results["arguments"]
-    return {name: value for name, value in arguments.items() if value is not None and name not in _HIDDEN_ARGUMENTS}
+    return {
+        name: markdown(str(value))
+        for name, value in arguments.items()
+        if value is not None and name not in _HIDDEN_ARGUMENTS
+    }
 
 
 def _metrics_at_ranks(results: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -289,7 +306,7 @@ def _about_the_run(results: Mapping[str, Any]) -> dict[str, str]:
     if "train_runtime" in results:
         speed = f"{results['train_samples_per_second']:.0f} photos a second"
         about = {"run": f"{results['train_steps']:,} steps in {_in_words(results['train_runtime'])}, {speed}"} | about
-    return about
+    return {name: markdown(text) for name, text in about.items()}
 
 
 def _count_parameters(config: ConceptHashConfig) -> dict[str, int]:
@@ -312,9 +329,9 @@ def _in_words(seconds: float) -> str:
 
 def _command(config: ConceptHashConfig, photos: CardPhotos) -> str:
     """How to train a benchmark's model with the published recipe."""
-    words = [f"accelerate launch examples/train.py --dataset {photos.name}"]
+    words = [f"accelerate launch examples/train.py --dataset {shlex.quote(one_line(photos.name))}"]
     if photos.hub_id is None and photos.name in BENCHMARKS:
         words.append(f"--data_dir path/to/{BENCHMARKS[photos.name].data_dir}")
     if config.base_model_name_or_path:
-        words.append(f"--model_name_or_path {config.base_model_name_or_path}")
+        words.append(f"--model_name_or_path {shlex.quote(one_line(config.base_model_name_or_path))}")
     return " \\\n    ".join([*words, f"--num_bits {config.num_bits} --num_concepts {config.num_concepts}"])

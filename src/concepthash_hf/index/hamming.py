@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.constants import CONFIG_NAME
 from safetensors import SafetensorError
 
+from ..quoting import markdown
 from ..whole_files import one_writer
 from .approximate import Approximate, HnswGraph, InvertedLists
 from .base import CodeIndex, CodeSpec
@@ -321,7 +322,7 @@ class HammingIndex(
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card of the index's folder; it tells nothing that `add` could change."""
-        return super().generate_model_card(*args, model=self.spec.describe_model(), spec=self.spec, **kwargs)
+        return super().generate_model_card(*args, model=markdown(self.spec.describe_model()), spec=self.spec, **kwargs)
 
 
 def _step(weights: np.ndarray) -> float:
