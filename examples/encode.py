@@ -9,7 +9,6 @@ with another number of processes. Photos that cannot be read are counted and lis
 
 import logging
 import os
-import sys
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +24,8 @@ from concepthash_hf.data import BadImage, eval_transform, load_collection
 from concepthash_hf.encoding import UNREADABLE_FILE, add_codes, encode_collection, read_plan
 from concepthash_hf.hashing import on_cpu
 from concepthash_hf.index import CodeSpec, HammingIndex
+from concepthash_hf.launch import run_script
+from concepthash_hf.quoting import printable
 
 INDEX_FOLDER = "index"
 
@@ -91,7 +92,7 @@ def report(args: Arguments, unreadable: list[BadImage]) -> None:
     if unreadable:
         print(f"{len(unreadable)} of them cannot be read, see {Path(args.output_dir) / UNREADABLE_FILE}:")
         for bad in unreadable[:10]:
-            print(f"  {bad.path}: {bad.reason}")
+            print(printable(f"  {bad.path}: {bad.reason}"))
 
 
 def build_index(args: Arguments) -> str:
@@ -111,7 +112,4 @@ def build_index(args: Arguments) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -9,7 +9,6 @@ It writes `evaluation.json` (every number, per class too), `evaluation.png` and 
 
 import json
 import os
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers import AutoImageProcessor, HfArgumentParser
 from concepthash_hf import ConceptHashConfig, ConceptHashModel
 from concepthash_hf.data import PhotoSplits, eval_transform, load_photos
 from concepthash_hf.hashing import hash_dataset, on_cpu
+from concepthash_hf.launch import run_script
 from concepthash_hf.metrics import (
     code_quality,
     family_metrics,
@@ -34,8 +34,9 @@ from concepthash_hf.metrics import (
     sub_code_metrics,
 )
 from concepthash_hf.metrics.figures import retrieval_figure
+from concepthash_hf.quoting import printable
 from concepthash_hf.training import environment
-from concepthash_hf.whole_files import write_json
+from concepthash_hf.whole_files import replacing, write_json
 
 FAMILY_COLUMN = "family"
 
@@ -74,17 +75,14 @@ def main() -> None:
     accelerator = Accelerator(cpu=on_cpu())
     if on_cpu() and accelerator.num_processes == 1:
         torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
-    try:
-        with accelerator.main_process_first():  # the others find what the first has prepared in the cache
-            splits = load_photos(args.dataset, data_dir=args.data_dir, on_bad_image=args.on_bad_image)
-        families = class_families(args, splits)
-        model = ConceptHashModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
-        processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
-        task = hash_splits(args, splits, model, processor, accelerator)
-        if accelerator.is_main_process:
-            report(args, splits, model.config, task, families, environment(accelerator))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    with accelerator.main_process_first():  # the others find what the first has prepared in the cache
+        splits = load_photos(args.dataset, data_dir=args.data_dir, on_bad_image=args.on_bad_image)
+    families = class_families(args, splits)
+    model = ConceptHashModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
+    processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
+    task = hash_splits(args, splits, model, processor, accelerator)
+    if accelerator.is_main_process:
+        report(args, splits, model.config, task, families, environment(accelerator))
     accelerator.end_training()
 
 
@@ -104,7 +102,8 @@ def report(
     folder.mkdir(parents=True, exist_ok=True)
     figure = retrieval_figure(curve, results["per_class"], splits.query_class_names, results["retrieval"]["map"])
     for suffix in ("png", "pdf"):
-        figure.savefig(folder / f"evaluation.{suffix}", dpi=200)
+        with replacing(folder / f"evaluation.{suffix}") as part:
+            figure.savefig(part, dpi=200)
     record = {
         **results,
         "curve": {name: values.tolist() for name, values in asdict(curve).items()},
@@ -114,7 +113,7 @@ def report(
         "environment": circumstances,
     }
     write_json(folder / "evaluation.json", record)
-    print(table(results))
+    print(printable(table(results)))
     print(f"\nnumbers and figure: {folder}")
 
 
@@ -183,4 +182,4 @@ def table(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

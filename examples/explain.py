@@ -10,7 +10,6 @@ writes `report.html`, a single file, and `gallery.png`.
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,7 +41,9 @@ from concepthash_hf.explain.tables import measurement_tables
 from concepthash_hf.hashing import hash_dataset, on_cpu
 from concepthash_hf.index import HammingIndex
 from concepthash_hf.language import clean_class_name
+from concepthash_hf.launch import run_script
 from concepthash_hf.metrics import sub_code_metrics
+from concepthash_hf.whole_files import replacing
 
 # hiding parts of photos takes two runs of the model for each concept
 MOST_PHOTOS_TO_HIDE_IN = 256
@@ -90,23 +91,21 @@ def main() -> None:
     args: Arguments = HfArgumentParser(Arguments).parse_args_into_dataclasses()[0]
     if on_cpu():
         torch.set_num_threads(os.cpu_count() or 1)
-    try:
-        if min(args.num_photos, args.num_queries) < 0 or args.num_neighbours < 1:
-            raise ValueError("--num_photos and --num_queries are 0 or more, --num_neighbours 1 or more")
-        splits = load_photos(args.dataset, data_dir=args.data_dir, on_bad_image=args.on_bad_image)
-        if args.on_bad_image == "skip":
-            splits, _ = splits.without_bad_images(args.dataloader_num_workers)
-        model = ConceptHashModel.from_pretrained(args.model_name_or_path)
-        model.to("cpu" if on_cpu() else torch.accelerator.current_accelerator())
-        processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
-        report = Explainer(args, splits, model, processor).report()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    if min(args.num_photos, args.num_queries) < 0 or args.num_neighbours < 1:
+        raise ValueError("--num_photos and --num_queries are 0 or more, --num_neighbours 1 or more")
+    splits = load_photos(args.dataset, data_dir=args.data_dir, on_bad_image=args.on_bad_image)
+    if args.on_bad_image == "skip":
+        splits, _ = splits.without_bad_images(args.dataloader_num_workers)
+    model = ConceptHashModel.from_pretrained(args.model_name_or_path)
+    model.to("cpu" if on_cpu() else torch.accelerator.current_accelerator())
+    processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
+    report = Explainer(args, splits, model, processor).report()
     now = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(args.output_dir or f"outputs/explain-{splits.name}-{model.config.num_bits}-{now}")
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / "report.html")
-    report.gallery.figure().save(folder / "gallery.png")
+    with replacing(folder / "gallery.png") as part:
+        report.gallery.figure().save(part)
     print(f"open {folder / 'report.html'}")
 
 
@@ -324,4 +323,4 @@ def spread(rows: Sequence[int], number: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

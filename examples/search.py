@@ -8,8 +8,8 @@ The index is a folder that `examples/encode.py` wrote, a Hub id, or a database: 
 Concepts are numbered from 1, as in the picture.
 """
 
-import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from concepthash_hf.encoding import code_spec
 from concepthash_hf.explain.contact_sheet import Found, Hit, contact_sheet
 from concepthash_hf.index import CodeIndex, HammingIndex, SearchResult
 from concepthash_hf.language import DEFAULT_TEMPLATE, clean_class_name, embed_class_names
+from concepthash_hf.launch import run_script
+from concepthash_hf.quoting import printable
+from concepthash_hf.whole_files import replacing
 
 DATABASE = ("postgresql://", "postgres://")
 
@@ -47,7 +50,7 @@ class Arguments:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "What was hashed, as for encode.py: where the photos are if they have moved or are no files."
+            "help": "What was hashed, as for encode.py: shows the photos of hits. Of an index alone no file is opened."
         },
     )
 
@@ -67,13 +70,13 @@ def main() -> None:
     names = [Path(path).name for path in args.images] + args.text
     known = index.get_metadata(result.ids.ravel())
     rows = [known[start : start + result.ids.shape[1]] for start in range(0, len(known), result.ids.shape[1])]
-    print(table(names, result, rows))
-    collection = None if args.dataset is None else load_collection(args.dataset)
-    found = to_show([*photos, *args.text], names, result, rows, collection)
-    contact_sheet(found, index.num_bits // index.num_concepts, weights).save(args.output)
+    print(printable(table(names, result, rows)))
+    found = to_show([*photos, *args.text], names, result, rows, HashedPhotos(args.dataset))
+    with replacing(args.output) as part:
+        contact_sheet(found, index.num_bits // index.num_concepts, weights).save(part)
     print(f"\npicture: {args.output}")
     if not any(hit.image for search in found for hit in search.hits):
-        print("the photos of the hits are not where they were hashed: say where with --dataset")
+        print("the photos of the hits are not shown: say with --dataset where they are")
 
 
 def open_index(location: str, table: str) -> CodeIndex:
@@ -143,14 +146,13 @@ def to_show(
     names: list[str],
     result: SearchResult,
     rows: list[list[dict[str, Any]]],
-    collection: Collection | None,
+    hashed: "HashedPhotos",
 ) -> list[Found]:
     """Everything with its picture."""
-    row_of = {} if collection is None else {id: row for row, id in enumerate(collection.ids)}
     searches = []
     for number, (query, name) in enumerate(zip(queries, names, strict=True)):
         hits = [
-            Hit(photo_of(id, row, collection, row_of), as_text(row.get("label") or Path(str(id)).name), distance, bits)
+            Hit(hashed.photo(id), as_text(row.get("label") or Path(str(id)).name), distance, bits)
             for id, row, distance, bits in zip(
                 result.ids[number],
                 rows[number],
@@ -163,15 +165,43 @@ def to_show(
     return searches
 
 
-def photo_of(
-    id: Any, row: dict[str, Any], collection: Collection | None, row_of: dict[Any, int]
-) -> Image.Image | None:
-    """The photo of a hit: of the collection if that was given, else the file that was hashed; None if it is gone."""
+class HashedPhotos:
+    """The photos that were hashed, by id, where the user says they are: what an index says of places is not trusted.
+
+    Args:
+        dataset: a folder, in which ids are paths; or what else `load_collection` understands; None for no photos.
+    """
+
+    def __init__(self, dataset: str | None) -> None:
+        self.dataset = dataset
+
+    def photo(self, id: Any) -> Image.Image | None:
+        """The photo of a hit, or None if it is not there."""
+        if self.dataset is None:
+            return None
+        try:
+            file = regular_file_below(Path(self.dataset), str(id))
+            if file is not None:
+                return decode_image(file)
+            return self._collection.image(self._row_of[id]) if id in self._row_of else None
+        except BadImageError:
+            return None
+
+    @cached_property
+    def _collection(self) -> Collection:
+        return load_collection(self.dataset)
+
+    @cached_property
+    def _row_of(self) -> dict[Any, int]:
+        return {id: row for row, id in enumerate(self._collection.ids)}
+
+
+def regular_file_below(folder: Path, name: str) -> Path | None:
+    """The file of this name; None if there is none, it is a device or pipe, or lies elsewhere, also by links."""
     try:
-        if collection is not None and id in row_of:
-            return collection.image(row_of[id])
-        return None if row.get("path") is None else decode_image(row["path"])
-    except BadImageError:
+        file = (folder / name).resolve()
+        return file if file.is_file() and file.is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError):  # a name that no file can have
         return None
 
 
@@ -181,7 +211,4 @@ def as_text(label: Any) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import datasets
 import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, set_seed
-from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import Dataset
 from transformers import (
     AutoConfig,
@@ -43,14 +43,16 @@ from concepthash_hf.data import (
     load_photos,
     train_transform,
 )
+from concepthash_hf.data.bad_images import BadImage, find_bad_images
 from concepthash_hf.explain import concept_sheet
 from concepthash_hf.hashing import on_cpu
-from concepthash_hf.hub import HubError, ensure_repo, push_to_hub
+from concepthash_hf.hub import ensure_repo, push_to_hub
 from concepthash_hf.language import clean_class_name, embed_class_names
+from concepthash_hf.launch import run_script
 from concepthash_hf.model_card import CardPhotos, write_model_card
 from concepthash_hf.toy_clip import save_toy_clip
 from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, train
-from concepthash_hf.whole_files import write_json
+from concepthash_hf.whole_files import replacing, write_json
 
 TOY_BIRDS = "toy_birds"
 # from scratch, on two cores, in a few minutes
@@ -135,6 +137,8 @@ def main() -> None:
         splits = load_photos(photo_args.dataset, data_dir=photo_args.data_dir, on_bad_image=photo_args.on_bad_image)
     if photo_args.on_bad_image == "skip" and state.num_processes > 1:
         splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
+    if photo_args.on_bad_image == "raise":
+        check_photos_to_measure_with(splits, state, args.dataloader_num_workers)
     set_seed(args.seed)
     model, tokenizer = load_model(model_args, splits)
     if args.output_dir is None:
@@ -144,7 +148,7 @@ def main() -> None:
         repo_id = ensure_repo(repo_id)
 
     processor = model.image_processor
-    datasets = {
+    photos = {
         split: splits.torch_dataset(split, transform, on_bad_image=photo_args.on_bad_image)
         for split, transform in {
             "train": train_transform(photo_args.augmentation, processor),
@@ -154,15 +158,23 @@ def main() -> None:
     }
     sampler = None
     if photo_args.class_balanced:
-        sampler = class_balanced_sampler(datasets["train"].labels, generator=torch.Generator())
-    results = train(model, datasets["train"], args, datasets["query"], datasets["database"], train_sampler=sampler)
+        sampler = class_balanced_sampler(photos["train"].labels, generator=torch.Generator())
+    results = train(
+        model,
+        photos["train"],
+        args,
+        photos["query"],
+        photos["database"],
+        train_sampler=sampler,
+        saved_beside=[processor, tokenizer],
+    )
     if not state.is_main_process:
         return
-    for dataset in datasets.values():
+    for dataset in photos.values():
         dataset.report_bad_images()
     results |= {"photos": {"name": splits.name, **splits.counts}, "augmentation": photo_args.augmentation}
     folder = Path(args.output_dir)
-    write_outputs(folder, model, processor, tokenizer, results, datasets["query"], splits)
+    write_outputs(folder, model, processor, results, photos["query"], splits)
     write_model_card(folder, model.config, CardPhotos.from_splits(splits), results, repo_id, model_args.license)
     print(f"mAP {results['eval_map']:.4f} ({results['eval_num_queries']} queries); model in {folder}")
     if model_args.push_to_hub:
@@ -196,6 +208,25 @@ def read_argument_file(path: str) -> dict[str, str]:
     if not isinstance(options, dict):
         raise ValueError(f"the file of arguments {path} should hold options by name, e.g. num_bits: 32")
     return {name: value for name, value in options.items() if value not in ("", "null")}
+
+
+def check_photos_to_measure_with(splits: PhotoSplits, state: PartialState, num_workers: int) -> None:
+    """Read them all once: an unreadable photo of these would else be met after the last epoch.
+
+    Raises:
+        ValueError: if some cannot be read.
+    """
+    bad: list[BadImage] = []
+    if state.is_main_process:
+        for photos in (splits.query, splits.database):
+            if isinstance(photos, datasets.Dataset) and photos is not splits.train:
+                bad += find_bad_images(photos, splits.image_column, num_workers)
+    (bad,) = broadcast_object_list([bad])
+    if bad:
+        raise ValueError(
+            f"{len(bad)} of the photos to measure with cannot be read, such as {bad[0].path}: {bad[0].reason}. Repair "
+            "or remove them, or leave them out with --on_bad_image skip"
+        )
 
 
 def new_output_dir(stem: str, state: PartialState) -> str:
@@ -269,20 +300,18 @@ def write_outputs(
     folder: Path,
     model: ConceptHashModel,
     processor: BaseImageProcessor,
-    tokenizer: PreTrainedTokenizerBase,
     results: dict[str, Any],
     query_photos: Dataset,
     splits: PhotoSplits,
 ) -> None:
-    """What belongs beside the weights: processor, tokenizer, results, a first picture."""
-    processor.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """What belongs beside the weights: results, a first picture."""
     write_json(folder / "all_results.json", results)
     shown = some_photos(query_photos, 4)
     names = [class_names_of(photo["labels"], splits.query_class_names) for photo in shown]
     captions = [", ".join(map(clean_class_name, words)) for words in names]
     pixel_values = torch.stack([photo["pixel_values"] for photo in shown])
-    concept_sheet(model, pixel_values, processor, captions).save(folder / "concepts.png")
+    with replacing(folder / "concepts.png") as part:
+        concept_sheet(model, pixel_values, processor, captions).save(part)
 
 
 def class_names_of(labels: int | torch.Tensor, names: Sequence[str]) -> list[str]:
@@ -308,9 +337,4 @@ def some_photos(dataset: Dataset, number: int) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, FloatingPointError, StrictDataclassError, HubError) as error:
-        sys.exit(f"error: {error}")
-    finally:
-        PartialState(cpu=on_cpu()).destroy_process_group()
+    run_script(main)

@@ -1,7 +1,13 @@
 """The training loop, on tiny models: against a naive loop, over interruptions, and with mistakes."""
 
+import itertools
 import json
+import math
+import signal
 import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +35,12 @@ from torch import Tensor
 from torch.utils.data import WeightedRandomSampler, default_collate
 
 import concepthash_hf.training as training
-from concepthash_hf import ConceptHashModel
+from concepthash_hf import ConceptHashModel, whole_files
 from concepthash_hf.checkpoints import newest_checkpoint
+from concepthash_hf.interruption import Interrupted
 from concepthash_hf.metrics import retrieval_metrics
 from concepthash_hf.training import ConceptHashTrainingArguments, learning_rate_at, train
+from concepthash_hf.whole_files import one_writer
 
 
 @pytest.fixture(autouse=True)
@@ -352,6 +360,181 @@ def test_checkpoints_are_replaced_and_other_folders_left_alone(tmp_path):
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-best", "checkpoint-3"}
 
 
+def signal_at(model: ConceptHashModel, step: int, number: signal.Signals) -> ConceptHashModel:
+    """Let the run that trains this model be sent a signal when it begins a step (from 1)."""
+    steps = itertools.count(1)
+
+    def send(module: torch.nn.Module, args: tuple) -> None:
+        if module.training and next(steps) == step:
+            signal.raise_signal(number)
+
+    model.register_forward_pre_hook(send)
+    return model
+
+
+@pytest.mark.parametrize("save_epochs", [None, 1])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_signal_keeps_the_epochs_that_are_done(tmp_path, optimizer, save_epochs):
+    """Also without checkpoints; to go on gives the weights of an undisturbed run."""
+    settings = {"num_train_epochs": 4, "optimizer": optimizer, "learning_rate": 0.02}
+    whole, resumed = untrained(), untrained()
+    train(whole, AugmentedPhotos(), arguments(tmp_path / "whole", **settings))
+    folder = tmp_path / "stopped"
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    model = signal_at(untrained(), 8, signal.SIGTERM)
+    with pytest.raises(
+        Interrupted, match=f"2 epochs are kept in {folder}; go on with --resume_from_checkpoint"
+    ) as caught:
+        train(model, AugmentedPhotos(), arguments(folder, **settings, save_epochs=save_epochs))
+    assert caught.value.signal == signal.SIGTERM
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
+    train(resumed, AugmentedPhotos(), arguments(folder, **settings, resume_from_checkpoint=str(folder)))
+    assert largest_difference(state_of(whole), state_of(resumed)) == 0
+
+
+def test_a_signal_in_the_first_epoch_leaves_nothing(tmp_path):
+    with pytest.raises(Interrupted, match="no epoch was finished; the same command begins anew"):
+        train(signal_at(untrained(), 2, signal.SIGINT), TinyPhotos(), arguments(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    train(untrained(), TinyPhotos(), arguments(tmp_path))
+
+
+class Unreadable(TinyPhotos):
+    """Photos that fail when they are asked for; or that the user stops at."""
+
+    def __init__(self, what: Callable[[], None]):
+        super().__init__()
+        self.what = what
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.what()
+        return super().__getitem__(index)
+
+
+class Companion:
+    def save_pretrained(self, folder: str) -> None:
+        (Path(folder) / "companion.txt").touch()
+
+
+def test_the_model_is_saved_before_it_is_evaluated(tmp_path):
+    def fail() -> None:
+        raise OSError("the disk is gone")
+
+    model = untrained()
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(model, TinyPhotos(), arguments(tmp_path), Unreadable(fail), TinyPhotos(), saved_beside=[Companion()])
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "companion.txt"}
+    assert largest_difference(state_of(model), load_file(tmp_path / "model.safetensors")) == 0
+
+
+def test_a_signal_during_evaluation_says_that_the_model_is_there(tmp_path):
+    queries = Unreadable(lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted, match=f"the trained model is in {tmp_path}; examples/evaluate.py measures it"):
+        train(untrained(), TinyPhotos(), arguments(tmp_path), queries, TinyPhotos())
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+# --- going on with the wrong thing
+
+
+@pytest.fixture
+def two_epochs(tmp_path) -> Path:
+    """A run of two epochs with its checkpoint."""
+    train(untrained(), TinyPhotos(), arguments(tmp_path / "run", save_epochs=1))
+    return tmp_path / "run"
+
+
+class OtherLabels(TinyPhotos):
+    def __init__(self):
+        super().__init__()
+        self.labels = self.labels.flip(0)
+
+
+@pytest.mark.parametrize(
+    ("model", "photos", "changes", "message"),
+    [
+        ({}, TinyPhotos, {"num_train_epochs": 1}, "has 2 epochs done, more than --num_train_epochs 1"),
+        ({}, partial(TinyPhotos, 32), {}, "of another run .*photos.number was 24, now 32"),
+        ({}, OtherLabels, {}, 'of another run .*photos.labels was "[0-9a-f]{16}", now "'),
+        ({"diversity_weight": 0.5}, TinyPhotos, {}, "of another run .model.diversity_weight was 1.0, now 0.5"),
+        (
+            {"id2label": dict(enumerate("abcde"))},
+            TinyPhotos,
+            {},
+            'model.id2label.0 was "LABEL_0", now "a"; .*and [0-9]+ more',
+        ),
+        ({}, TinyPhotos, {"optimizer": "adamw"}, 'of another run .optimizer was "sgd", now "adamw"'),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(two_epochs, model, photos, changes, message):
+    before = files_in(two_epochs)
+    args = arguments(two_epochs, **({"num_train_epochs": 3} | changes), resume_from_checkpoint=str(two_epochs))
+    with pytest.raises(ValueError, match=f"checkpoint-2 (is|has) .*{message}|checkpoint-2 {message}"):
+        train(untrained(**model), photos(), args)
+    assert files_in(two_epochs) == before
+
+
+def test_other_settings_are_said(two_epochs, caplog):
+    changes = {"num_train_epochs": 3, "learning_rate": 0.01, "seed": 7}
+    train(untrained(), TinyPhotos(), arguments(two_epochs, **changes, resume_from_checkpoint=str(two_epochs)))
+    assert "learning_rate was 0.05, now 0.01; num_train_epochs was 2, now 3; seed was 42, now 7" in caplog.text
+
+
+def test_checkpoints_of_older_versions_are_gone_on_with(two_epochs, caplog):
+    """They knew neither settings nor checksums."""
+    progress = two_epochs / "checkpoint-2" / "progress.json"
+    progress.write_text(json.dumps({"epochs_done": 2, "step": 6}))
+    args = arguments(two_epochs, num_train_epochs=3, resume_from_checkpoint=str(two_epochs))
+    assert train(untrained(), TinyPhotos(), args)["train_steps"] == 9
+    assert "is of an older version and does not know its settings" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "progress.json"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
+def test_a_damaged_checkpoint_is_named(two_epochs, name, how):
+    file = two_epochs / "checkpoint-2" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 64
+    if how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content if how == "flipped" else content[: len(content) // 2])
+    args = arguments(two_epochs, num_train_epochs=3, resume_from_checkpoint=str(two_epochs))
+    message = (
+        "no checkpoint to resume from" if (name, how) == ("progress.json", "gone") else f"{name} is (damaged|missing)"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(untrained(), TinyPhotos(), args)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", '{"epochs_done": "2", "step": 6}', '{"epochs_done": -1, "step": 6}', '{"step": 6}', "{"]
+)
+def test_progress_of_another_shape(two_epochs, content):
+    (two_epochs / "checkpoint-2" / "progress.json").write_text(content)
+    with pytest.raises(ValueError, match="progress.json is damaged"):
+        train(untrained(), TinyPhotos(), arguments(two_epochs, resume_from_checkpoint=str(two_epochs)))
+
+
+def test_a_kill_in_the_first_checkpoint_is_no_dead_end(tmp_path, monkeypatch):
+    """The plain command begins anew, and clears up."""
+
+    def killed(accelerator: Accelerator, folder: str) -> None:
+        Path(folder).mkdir()
+        (Path(folder) / ".tmpAbCdEf").write_bytes(b"half")
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Accelerator, "save_state", killed)
+        train(untrained(), TinyPhotos(), arguments(tmp_path, save_epochs=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["partial-checkpoint-1"]
+    with pytest.raises(ValueError, match="stopped before its first checkpoint begins anew, without --resume_from"):
+        train(untrained(), TinyPhotos(), arguments(tmp_path, resume_from_checkpoint=str(tmp_path)))
+    train(untrained(), TinyPhotos(), arguments(tmp_path))
+    assert not list(tmp_path.glob("partial-*"))
+
+
 # --- not finite
 
 
@@ -417,6 +600,8 @@ def test_not_finite_without_a_checkpoint(tmp_path):
         ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
         ({"max_grad_norm": -1.0}, "max_grad_norm must not be negative, got -1.0"),
         ({"dataloader_num_workers": -1}, "dataloader_num_workers must not be negative, got -1"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number, got nan"),
+        ({"max_grad_norm": math.inf}, "max_grad_norm must be a finite number, got inf"),
         ({"optimizer": "lion"}, "optimizer must be sgd or adamw, got 'lion'"),
     ],
 )
@@ -448,6 +633,11 @@ def precious(tmp_path) -> Path:
         ),
         ({"resume_from_checkpoint": "nowhere", "overwrite_output_dir": True}, 24, "no checkpoint .* in nowhere"),
         ({"overwrite_output_dir": True}, 7, "7 photos do not fill one batch of 8 on each of 1 process.*batch_size"),
+        (
+            {"overwrite_output_dir": True, "per_device_train_batch_size": 1},
+            24,
+            "normalises over a batch, which takes two photos: give a --per_device_train_batch_size of 2",
+        ),
         ({"overwrite_output_dir": True, "report_to": "nothing"}, 24, "nothing"),
         ({"overwrite_output_dir": True, "mixed_precision": "bf6"}, 24, "bf6"),
         pytest.param(
@@ -473,6 +663,28 @@ def test_the_output_folder_is_a_file(tmp_path):
     (tmp_path / "file").write_text("text")
     with pytest.raises(ValueError, match="file is a file"):
         train(untrained(), TinyPhotos(), arguments(tmp_path / "file"))
+
+
+def test_no_queries_are_refused_before_the_first_epoch(tmp_path):
+    photos = TinyPhotos()
+    with pytest.raises(ValueError, match="there are no query photos to measure retrieval with: a class needs two"):
+        train(untrained(), photos, arguments(tmp_path), TinyPhotos(0), photos)
+    assert not photos.asked_for
+
+
+def test_one_training_in_a_folder_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_files, "_WAIT", 0.1)
+    refused = []
+
+    def train_too() -> None:
+        try:
+            train(untrained(), TinyPhotos(), arguments(tmp_path, overwrite_output_dir=True))
+        except BlockingIOError as error:
+            refused.append(str(error))
+
+    with ThreadPoolExecutor() as threads, one_writer(tmp_path):
+        threads.submit(train_too).result()
+    assert refused == [f"another process is writing into {tmp_path}: wait until it is done, or give another folder"]
 
 
 def test_a_stream_too_short_for_a_batch(tmp_path):

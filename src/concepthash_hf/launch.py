@@ -1,14 +1,14 @@
 """How a script ends: with its work done, with one line about what was wrong, or told to stop."""
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from accelerate import PartialState
+import torch
+from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
@@ -16,31 +16,46 @@ from .interruption import Interrupted
 from .quoting import printable
 
 # what says itself what is wrong: all that this package raises, and what its libraries raise of files and options
-_EXPLAINED = (ValueError, OSError, ImportError, FloatingPointError, StrictDataclassError, SafetensorError)
+_EXPLAINED = (
+    *(ValueError, OSError, ImportError, FloatingPointError),
+    *(StrictDataclassError, SafetensorError, DatasetsError),
+)
+_NOTHING_KEPT = "there is nothing yet that could be kept"
 
 
 def run_script(main: Callable[[], Any]) -> None:
     """Run a script's main function, and end as scripts should.
 
     An error that says what is wrong is shown as one message, exit status 1; any other with its traceback. SIGINT and
-    SIGTERM end with a line and status 130 or 143. What a log or an error shows of foreign names is `printable`. The
-    process group of a launcher is left in any case.
+    SIGTERM end with a line and status 130 or 143. What a log or an error shows of foreign names is `printable`. A
+    process group is left in any case.
 
     Args:
         main: takes no arguments.
     """
+    record_before = logging.getLogRecordFactory()
     logging.setLogRecordFactory(_PrintableRecord)
-    signal.signal(signal.SIGTERM, _stop)
+    term_before = signal.signal(signal.SIGTERM, _stop)
     try:
         main()
     except KeyboardInterrupt as stop:
         number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
-        print(f"stopped by {signal.Signals(number).name}. {printable(str(stop))}".strip(), file=sys.stderr)
-        _leave(128 + number)
+        print(f"stopped by {number.name}: {printable(str(stop)) or _NOTHING_KEPT}", file=sys.stderr)
+        sys.exit(128 + number)
     except _EXPLAINED as error:
-        sys.exit(f"error: {printable(str(error) or type(error).__name__)}")
+        sys.exit(f"error: {printable(_in_words(error))}")
     finally:
-        PartialState().destroy_process_group()
+        logging.setLogRecordFactory(record_before)
+        signal.signal(signal.SIGTERM, term_before)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _in_words(error: BaseException) -> str:
+    """What it says, or what is behind it where it says nothing of its own."""
+    if isinstance(error, DatasetsError) and error.__cause__ is not None:
+        return f"{error}: {error.__cause__}"
+    return str(error) or type(error).__name__
 
 
 class _PrintableRecord(logging.LogRecord):
@@ -50,10 +65,3 @@ class _PrintableRecord(logging.LogRecord):
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
     raise Interrupted(signum, "")
-
-
-def _leave(status: int) -> NoReturn:
-    """Exit at once: the others of a process group, stopped too, may never answer again."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)

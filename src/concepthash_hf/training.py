@@ -5,10 +5,15 @@ Knows models, losses and metrics, but neither where photos come from nor how the
 `frozen_states.keep_frozen_states`).
 """
 
+import copy
+import hashlib
+import json
 import math
 import platform
+import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -18,20 +23,38 @@ import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, broadcast, set_seed
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, broadcast, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from tqdm.auto import tqdm
 
 from ._version import __version__
-from .checkpoints import find_checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
+from .checkpoints import (
+    PREFIX,
+    Settings,
+    check_goes_on,
+    find_checkpoint,
+    is_unfinished,
+    load_checkpoint,
+    newest_checkpoint,
+    remove_unfinished,
+    save_checkpoint,
+)
 from .hashing import hash_dataset, on_cpu
+from .interruption import Interrupted, Stop, noticing_signals
 from .metrics import retrieval_metrics
 from .modeling_concepthash import ConceptHashModel
+from .together import on_main_process, one_writer_of_all
 from .whole_files import write_json
 
 # what a seed is derived for
 _ORDER, _EPOCH = 1, 2
+# fields of arguments and configs: where things are, what they are shown with, what has written them
+_SAYS_NOTHING_OF_WEIGHTS = (
+    *("per_device_eval_batch_size", "dataloader_num_workers", "logging_steps", "report_to"),
+    *("eval_epochs", "save_epochs", "_name_or_path", "base_model_name_or_path", "base_model_revision"),
+    *("transformers_version", "format_version", "architectures", "auto_map", "dtype"),
+)
 
 
 @dataclass
@@ -86,6 +109,8 @@ class ConceptHashTrainingArguments:
         for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "max_grad_norm"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
         if self.optimizer not in ("sgd", "adamw"):
             raise ValueError(f"optimizer must be sgd or adamw, got {self.optimizer!r}")
         if self.warmup_epochs is None:
@@ -143,6 +168,7 @@ def train(
     database_dataset: Dataset | None = None,
     train_sampler: Sampler | None = None,
     collate_fn: Callable[[list], Any] | None = None,
+    saved_beside: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train a model and measure its retrieval; write the model and `all_results.json` into `args.output_dir`.
 
@@ -151,7 +177,9 @@ def train(
     are those of the first. The last model is the one that is kept: nothing is selected on the queries.
 
     Every epoch draws its order, augmentation and dropout from a seed of its own, so a run that was resumed from a
-    checkpoint gives the weights of an uninterrupted one.
+    checkpoint gives the weights of an uninterrupted one. SIGINT and SIGTERM keep the epochs that are done.
+
+    What can be known to fail is checked before the first epoch, and the model is saved before it is evaluated.
 
     Args:
         model: trained in place (all that `requires_grad`).
@@ -162,52 +190,77 @@ def train(
         train_sampler: order of the photos; default a new shuffle every epoch. If it has a `generator`, that is
             seeded anew every epoch.
         collate_fn: batches items; default torch's.
+        saved_beside: what belongs to the model, such as its processor; anything with `save_pretrained`.
 
     Returns:
         What is in `all_results.json`: `eval_map` and other metrics, `train_loss`, times, versions and arguments.
 
     Raises:
-        ValueError: if the output folder is not empty, a checkpoint is not found, there is not one full batch, or fp16
-            is asked for without a GPU.
+        ValueError: if the output folder is not empty, a checkpoint is not found, damaged or of another run, there are
+            no queries or not one full batch, or fp16 is asked for without a GPU.
+        BlockingIOError: if another process writes into the output folder.
+        OSError: if something cannot be written; says which file.
         FloatingPointError: if loss or weights are not finite; says since which step. The last checkpoint stays.
+        Interrupted: if the process was sent SIGINT or SIGTERM; says how to go on.
     """
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
     check_output_dir(args)
-    accelerator = _make_accelerator(args)
-    accelerator.wait_for_everyone()  # all have looked before one writes
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-    if args.report_to:
-        accelerator.init_trackers("concepthash", config={k: v for k, v in _on_record(args).items() if v is not None})
-    run = _Run(model, train_dataset, args, accelerator, train_sampler, collate_fn)
     evaluation = None
     if query_dataset is not None and database_dataset is not None:
         evaluation = _Evaluation(query_dataset, database_dataset, collate_fn)
+    accelerator = _make_accelerator(args)
+    with one_writer_of_all(accelerator, args.output_dir):
+        check_output_dir(args)  # somebody may have come before
+        run = _Run(model, train_dataset, args, accelerator, train_sampler, collate_fn)
+        _check_room(args, model)
+        if checkpoint:
+            check_goes_on(checkpoint, run.settings, args.num_train_epochs)
+        accelerator.wait_for_everyone()  # all have looked before one writes
+        on_main_process(accelerator, lambda: remove_unfinished(args.output_dir))
+        if args.report_to:
+            known = {name: value for name, value in _on_record(args).items() if value is not None}
+            accelerator.init_trackers("concepthash", config=known)
+        return _train(run, checkpoint, evaluation, saved_beside)
 
+
+def _train(
+    run: "_Run", checkpoint: Path | None, evaluation: "_Evaluation | None", saved_beside: Sequence[Any]
+) -> dict[str, Any]:
+    """Epochs, model, evaluation, results."""
+    args, accelerator = run.args, run.accelerator
     first_epoch = run.load_checkpoint(checkpoint) if checkpoint else 0
     started = time.perf_counter()
-    metrics: dict[str, Any] = {}
-    for epoch in range(first_epoch, args.num_train_epochs):
-        run.train_one_epoch(epoch)
-        if args.save_epochs and (epoch + 1) % args.save_epochs == 0:
-            run.save_checkpoint(epoch + 1)
-        is_last = epoch + 1 == args.num_train_epochs
-        if evaluation and args.eval_epochs and (epoch + 1) % args.eval_epochs == 0 and not is_last:
-            accelerator.log(evaluation.run(run.unwrapped, args, accelerator), step=run.step)
-    metrics |= run.summary(time.perf_counter() - started)
-    if evaluation:
-        metrics |= evaluation.run(run.unwrapped, args, accelerator)
-        accelerator.log({name: value for name, value in metrics.items() if name.startswith("eval_")}, step=run.step)
-
+    with noticing_signals() as run.stop:
+        for epoch in range(first_epoch, args.num_train_epochs):
+            run.train_one_epoch(epoch)
+            if args.save_epochs and (epoch + 1) % args.save_epochs == 0:
+                run.save_checkpoint(epoch + 1)
+            is_last = epoch + 1 == args.num_train_epochs
+            if evaluation and args.eval_epochs and (epoch + 1) % args.eval_epochs == 0 and not is_last:
+                accelerator.log(evaluation.run(run.unwrapped, args, accelerator), step=run.step)
+    metrics = run.summary(time.perf_counter() - started)
     for name in ("forward", "_original_forward"):  # Accelerate's autocast: the caller gets back the model as it was
         run.unwrapped.__dict__.pop(name, None)
+    on_main_process(accelerator, lambda: _save(run.unwrapped, saved_beside, args.output_dir))
+    if evaluation:
+        try:
+            if run.stop.signal is not None:  # it came too late for an epoch to see it
+                signal.raise_signal(run.stop.signal)
+            metrics |= evaluation.run(run.unwrapped, args, accelerator)
+        except KeyboardInterrupt as stop:
+            done = f"the trained model is in {args.output_dir}; examples/evaluate.py measures it"
+            raise Interrupted(getattr(stop, "signal", signal.SIGINT), done) from None
+        accelerator.log({name: value for name, value in metrics.items() if name.startswith("eval_")}, step=run.step)
     results = metrics | {"arguments": _on_record(args), "environment": environment(accelerator)}
-    if accelerator.is_main_process:
-        run.unwrapped.save_pretrained(args.output_dir)
-        write_json(Path(args.output_dir) / "all_results.json", results)
-    accelerator.wait_for_everyone()
+    on_main_process(accelerator, lambda: write_json(Path(args.output_dir) / "all_results.json", results))
     for tracker in accelerator.trackers:  # not end_training: the process group is the caller's
         tracker.finish()
     return results
+
+
+def _save(model: ConceptHashModel, saved_beside: Sequence[Any], output_dir: str) -> None:
+    for part in (model, *saved_beside):
+        part.save_pretrained(output_dir)
 
 
 class _Run:
@@ -245,13 +298,27 @@ class _Run:
                 f"{len(dataset)} photos do not fill one batch of {args.per_device_train_batch_size} on each of "  # type: ignore[arg-type]
                 f"{accelerator.num_processes} process(es); use a smaller --per_device_train_batch_size"
             )
+        self._check_batch_norm()
+        self.settings = _settings(self.unwrapped, dataset, args, accelerator)
+        self.stop = Stop()
         self.step = 0  # of the optimizer: as many as batches, but for gradient accumulation
         self.photos = 0
         self.first_bad_step = torch.full((), -1, device=accelerator.device)
         self.mean_losses: dict[str, float] = {}
 
+    def _check_batch_norm(self) -> None:
+        norms = [module for module in self.unwrapped.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        shared = all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+        if self.args.per_device_train_batch_size == 1 and norms and not shared:
+            raise ValueError(
+                "the hash function normalises over a batch, which takes two photos: give a "
+                "--per_device_train_batch_size of 2 or more"
+            )
+
     def train_one_epoch(self, epoch: int) -> None:
         args, accelerator = self.args, self.accelerator
+        done = _Snapshot(self)
+        self._stop_if_asked(done, epoch)
         # a seed for every epoch and process: what came before, evaluation or a restart, makes no difference
         set_seed(derived_seed(args.seed, _EPOCH, epoch, accelerator.process_index))
         if hasattr(self.loader, "set_epoch"):
@@ -274,6 +341,8 @@ class _Run:
             losses = self._train_one_step(batch)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss
+            if accelerator.num_processes == 1 or steps % args.logging_steps == 0:
+                self._stop_if_asked(done, epoch)
             if steps % args.logging_steps == 0:
                 self._check_loss()
                 self.mean_losses = {name: (total / steps).item() for name, total in sums.items()}
@@ -301,6 +370,23 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
+
+    def _stop_if_asked(self, done: "_Snapshot", epochs_done: int) -> None:
+        """Keep the epochs that are done, and end; all processes together, whichever was asked."""
+        signum = self.stop.signal or 0
+        if self.accelerator.num_processes > 1:
+            signum = int(self.accelerator.gather(torch.tensor([signum], device=self.accelerator.device)).max())
+        if not signum:
+            return
+        if epochs_done == 0:
+            raise Interrupted(signum, "no epoch was finished; the same command begins anew")
+        folder = self.args.output_dir
+        done.put_back(self)
+        if not (Path(folder) / f"{PREFIX}{epochs_done}").is_dir():
+            self.save_checkpoint(epochs_done)
+        raise Interrupted(
+            signum, f"{epochs_done} epochs are kept in {folder}; go on with --resume_from_checkpoint {folder}"
+        )
 
     def _share_buffers(self) -> None:
         """Everyone takes the running statistics of the first process, whose model is saved."""
@@ -341,7 +427,7 @@ class _Run:
         )
 
     def save_checkpoint(self, epochs_done: int) -> None:
-        save_checkpoint(self.accelerator, self.args.output_dir, epochs_done, self.step)
+        save_checkpoint(self.accelerator, self.args.output_dir, epochs_done, self.step, self.settings)
 
     def load_checkpoint(self, checkpoint: Path) -> int:
         epochs_done, self.step = load_checkpoint(self.accelerator, checkpoint)
@@ -359,6 +445,35 @@ class _Run:
         }
 
 
+class _Snapshot:
+    """What a run had learned at a moment, to go back to."""
+
+    def __init__(self, run: _Run):
+        self.step = run.step
+        self.weights = _copied({name: tensor for name, tensor in _learned(run.unwrapped)})
+        self.optimizer = _copied(run.optimizer.state_dict())
+        scaler = run.accelerator.scaler
+        self.scaler = None if scaler is None else _copied(scaler.state_dict())
+
+    @torch.no_grad()
+    def put_back(self, run: _Run) -> None:
+        for name, tensor in _learned(run.unwrapped):
+            tensor.copy_(self.weights[name])
+        run.optimizer.load_state_dict(self.optimizer)
+        if self.scaler is not None:
+            run.accelerator.scaler.load_state_dict(self.scaler)
+        run.step = self.step
+
+
+def _learned(model: ConceptHashModel) -> Iterator[tuple[str, Tensor]]:
+    yield from ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    yield from model.named_buffers()
+
+
+def _copied(state: Any) -> Any:
+    return copy.deepcopy(send_to_device(state, "cpu"))
+
+
 @dataclass
 class _Evaluation:
     """The database and the queries, and how to batch them."""
@@ -366,6 +481,14 @@ class _Evaluation:
     query_dataset: Dataset
     database_dataset: Dataset
     collate_fn: Callable[[list], Any] | None
+
+    def __post_init__(self) -> None:
+        for name, photos in (("query", self.query_dataset), ("database", self.database_dataset)):
+            if not isinstance(photos, IterableDataset) and len(photos) == 0:  # type: ignore[arg-type]
+                raise ValueError(
+                    f"there are no {name} photos to measure retrieval with: a class needs two photos or more for one "
+                    "of them to be held out, or give photos to test with"
+                )
 
     def run(
         self, model: ConceptHashModel, args: ConceptHashTrainingArguments, accelerator: Accelerator
@@ -398,11 +521,52 @@ def check_output_dir(args: ConceptHashTrainingArguments) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {folder} is a file")
     is_welcome = args.overwrite_output_dir or args.resume_from_checkpoint
-    if folder.is_dir() and any(folder.iterdir()) and not is_welcome:
+    if folder.is_dir() and not is_welcome and not all(is_unfinished(path) for path in folder.iterdir()):
         raise ValueError(
             f"output_dir {folder} is not empty: give another --output_dir, go on with --resume_from_checkpoint "
             f"{folder}, or write over it with --overwrite_output_dir"
         )
+
+
+def _check_room(args: ConceptHashTrainingArguments, model: ConceptHashModel) -> None:
+    """Refuse to begin what could not be saved."""
+    weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    trained = sum(parameter.nbytes for parameter in model.trainable_parameters())
+    checkpoint = weights + (2 if args.optimizer == "adamw" else 1) * trained
+    needed = weights + (2 * checkpoint if args.save_epochs else 0)  # a new one beside the old
+    if (free := shutil.disk_usage(args.output_dir).free) < needed:
+        raise ValueError(
+            f"output_dir {args.output_dir} has {free / 1e6:.0f} MB left, the model and its checkpoints take "
+            f"{needed / 1e6:.0f} MB: make room, or give another --output_dir"
+        )
+
+
+def _settings(
+    model: ConceptHashModel, dataset: Dataset, args: ConceptHashTrainingArguments, accelerator: Accelerator
+) -> Settings:
+    """What a checkpoint knows of its run."""
+    config = _plain(json.loads(model.config.to_json_string(use_diff=False)))
+    labels = getattr(dataset, "labels", None)
+    listed = None if labels is None else labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    photos = {
+        "number": None if isinstance(dataset, IterableDataset) else len(dataset),  # type: ignore[arg-type]
+        "labels": None if listed is None else hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16],
+    }
+    free = {name: value for name, value in _on_record(args).items() if name not in _SAYS_NOTHING_OF_WEIGHTS}
+    optimizer = free.pop("optimizer")
+    return Settings(
+        {"model": config, "photos": photos, "optimizer": optimizer},
+        free | {"num_processes": accelerator.num_processes},
+    )
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without where it is from and what wrote it."""
+    return {
+        name: _plain(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in _SAYS_NOTHING_OF_WEIGHTS
+    }
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:

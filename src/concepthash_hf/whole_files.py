@@ -38,7 +38,7 @@ def one_writer(folder: str | Path) -> Iterator[Path]:
         OSError: if it cannot be written to; says which folder and why.
     """
     folder = Path(folder)
-    with _named_errors(folder):
+    with naming_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.resolve() / _LOCK, timeout=_WAIT, is_singleton=True)
         try:
@@ -87,7 +87,7 @@ def scratch_folder(folder: Path, for_file: Path | None = None) -> Iterator[Path]
     Raises:
         OSError: if something cannot be written; says what and why.
     """
-    with _named_errors(for_file or folder):
+    with naming_errors(for_file or folder):
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
         try:
             yield scratch
@@ -96,14 +96,20 @@ def scratch_folder(folder: Path, for_file: Path | None = None) -> Iterator[Path]
 
 
 def put(part: Path, path: Path) -> None:
-    """Bring a finished file to the disk, with the permissions of new files, and rename it, in place of an old one."""
-    like_new = part.with_name(f"{part.name}.new")
-    like_new.touch()
-    part.chmod(like_new.stat().st_mode)  # some libraries write files that only their owner may read
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
+    """Finish a file and rename it, in place of an old one."""
+    finish(part)
     os.replace(part, path)
     sync_folder(path.parent)
+
+
+def finish(file: Path) -> None:
+    """Bring a file to the disk, with the permissions of new files: some libraries let only the owner read."""
+    like_new = file.with_name(f"{file.name}.new")
+    like_new.touch()
+    file.chmod(like_new.stat().st_mode)
+    like_new.unlink()
+    with open(file, "rb") as written:
+        os.fsync(written.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -140,7 +146,7 @@ def is_left_behind(path: Path) -> bool:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def naming_errors(path: Path) -> Iterator[None]:
     """Say of what goes wrong in writing which file it is about: a full disk does not."""
     try:
         yield

@@ -1,5 +1,8 @@
 """examples/search.py, as its users run it."""
 
+import os
+import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -109,17 +112,57 @@ def test_a_small_index_gives_all_it_has(run):
     assert len(hits_in(run("--text", "owl", "-k", 1000))) == 20
 
 
-def test_photos_that_are_gone_and_found_again(run, saved, birds, index_folder, tmp_path):
+def test_photos_are_shown_from_where_the_user_says(run, birds, tmp_path):
+    assert "say with --dataset where they are" in run("--text", "owl", "--output", "without.png")
+    assert "--dataset" not in run("--text", "owl", "--output", "with.png", "--dataset", birds)
     moved = birds.rename(birds.with_name("moved"))
     try:
-        assert "say where with --dataset" in run("--text", "owl", "--output", "without.png")
-        assert "--dataset" not in run("--text", "owl", "--output", "with.png", "--dataset", moved)
+        assert "--dataset" not in run("--text", "owl", "--output", "moved.png", "--dataset", moved)
     finally:
         moved.rename(birds)
-    without, found = (np.asarray(Image.open(tmp_path / name), int) for name in ("without.png", "with.png"))
+    without, found, again = (pixels(tmp_path / name) for name in ("without.png", "with.png", "moved.png"))
     assert without.shape == found.shape and np.abs(found - without).mean() > 20
-    run("--text", "owl", "--output", "in place.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "in place.png"), int), found)
+    np.testing.assert_array_equal(again, found)
+
+
+def pixels(path) -> np.ndarray:
+    return np.asarray(Image.open(path), int)
+
+
+def test_nothing_is_opened_that_an_index_names(run, saved, birds, tmp_path):
+    """Addresses, pipes, files elsewhere and links to them, as ids and as paths, with and without `--dataset`."""
+    private = tmp_path / "private.png"
+    Image.new("RGB", (32, 32), (255, 0, 255)).save(private)
+    folder = tmp_path / "photos"
+    shutil.copytree(birds, folder)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to(private)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x.png"
+        names = [
+            address,
+            f"simplecache::{address}",
+            str(private),
+            "../private.png",
+            "pipe.png",
+            "link.png",
+            "\0",
+            "\x1b[2Jx",
+        ]
+        index = HammingIndex(code_spec(ConceptHashModel.from_pretrained(saved)))
+        index.add(
+            np.zeros((len(names), 2), np.uint8), names, {"path": names, "label": ["\x1b]0;owned\x07"] * len(names)}
+        )
+        index.save(tmp_path / "index")
+        for options in ([], ["--dataset", folder]):
+            printed = run("--text", "owl", *options, index=tmp_path / "index")
+            assert len(hits_in(printed)) == len(names)
+            assert "\x1b" not in printed and "\\x1b[2Jx" in printed
+            colours = pixels(tmp_path / "search.png").reshape(-1, 3)
+            assert not (colours == (255, 0, 255)).all(axis=1).any()
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 @pytest.mark.parametrize(
