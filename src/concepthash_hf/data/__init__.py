@@ -4,8 +4,10 @@ from .bad_images import BadImage, find_bad_images
 from .benchmarks import BENCHMARKS, Benchmark, benchmark_table
 from .collection import Collection, load_collection
 from .decode import BadImageError, decode_image
+from .describe import describe_photos
 from .folders import list_photos
 from .load import known_names, load_photos
+from .options import LoadOptions
 from .photo_dataset import PhotoDataset, StreamingPhotoDataset
 from .sampler import class_balanced_sampler
 from .splits import PhotoSplits
@@ -18,12 +20,14 @@ __all__ = [
     "Benchmark",
     "Collection",
     "EvalTransform",
+    "LoadOptions",
     "PhotoDataset",
     "PhotoSplits",
     "StreamingPhotoDataset",
     "benchmark_table",
     "class_balanced_sampler",
     "decode_image",
+    "describe_photos",
     "eval_transform",
     "find_bad_images",
     "known_names",

@@ -11,6 +11,7 @@ from scipy.io import loadmat
 
 from .columns import to_dataset
 from .folders import read_class_folders
+from .labels import is_number
 
 Tables = dict[str, datasets.Dataset]
 
@@ -50,7 +51,9 @@ def read_birds(root: Path) -> tuple[Tables, list[str]]:
     part_names, located = _read_part_locations(root / "parts") if (root / "parts").is_dir() else ([], {})
 
     titles = _lines(root / "classes.txt")
-    ids = sorted(set(class_of.values()), key=lambda number: (len(number), number) if number.isdigit() else (0, number))
+    ids = sorted(
+        set(class_of.values()), key=lambda number: (len(number), number) if is_number(number) else (0, number)
+    )
     names = _unique([titles[number] for number in ids], ids)
     name_of = dict(zip(ids, names, strict=True))
 
@@ -131,7 +134,7 @@ def read_inat_birds(root: Path) -> tuple[Tables, list[str]]:
         ranks = folder.split("_")  # number, kingdom, phylum, class, order, family, genus, species
         return "_".join(ranks[6:]) if ranks[3:4] == ["Aves"] else None
 
-    tables = read_class_folders(root, class_name=species)
+    tables = read_class_folders(root, class_name=species).tables
     return {"train": tables["train"], "query": tables["validation"]}, sorted(set(tables["train"]["label"]))
 
 

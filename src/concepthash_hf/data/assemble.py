@@ -1,16 +1,15 @@
 """From tables as they come to `PhotoSplits`: find the columns, number the classes, hold out what is missing, check."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 
+from .bad_images import OnBadImage
 from .columns import find_image_column, find_label_column, require_columns, with_features
 from .labels import Photos, class_names_of, encode_labels, label_sets, stratified_split
 from .splits import PhotoSplits
-
-logger = logging.getLogger(__name__)
+from .unreadable import take_out_unreadable
 
 
 def assemble(
@@ -21,6 +20,8 @@ def assemble(
     class_names: Sequence[str] | None = None,
     query_fraction: float = 0.2,
     seed: int = 0,
+    on_unreadable: OnBadImage | Literal["keep"] = "raise",
+    notes: Sequence[str] = (),
     **facts: Any,
 ) -> PhotoSplits:
     """Make `PhotoSplits` of tables that have an image and a label column each.
@@ -35,6 +36,8 @@ def assemble(
         class_names: names by label; for label columns that do not bring their own.
         query_fraction: part of each class to hold out as queries where the source has none.
         seed: which photos are held out.
+        on_unreadable: what to do about files of formats that no installed package reads: "raise", "skip" or "keep".
+        notes: in words, what was taken for what.
         **facts: further fields of `PhotoSplits`.
 
     Raises:
@@ -48,13 +51,19 @@ def assemble(
     for table in splits.values():
         require_columns(table.features, image_column=image_column, label_column=label_column)
     splits = {key: _undecoded(table, image_column) for key, table in splits.items()}
+    notes = list(notes) or [f"pictures: column {image_column!r}", f"labels: column {label_column!r}"]
+    if on_unreadable != "keep":
+        splits, unreadable = take_out_unreadable(splits, image_column, on_unreadable)
+        notes += unreadable
     splits = encode_labels(splits, label_column, class_names)
     if "query" not in splits:
-        splits = _hold_out_queries(splits, label_column, query_fraction, seed)
+        splits, held_out = _hold_out_queries(splits, label_column, query_fraction, seed)
+        notes += held_out
+    notes += _unlabelled_in_words(splits, label_column)
     check_classes(splits, label_column, facts.get("name", "photos"))
     if isinstance(parts := features.get("parts"), dict):
         facts = {"parts_column": "parts", "part_names": tuple(parts), **facts}
-    return PhotoSplits(**splits, image_column=image_column, label_column=label_column, **facts)
+    return PhotoSplits(**splits, image_column=image_column, label_column=label_column, notes=tuple(notes), **facts)
 
 
 def check_classes(splits: Mapping[str, Photos], label_column: str, name: str) -> None:
@@ -75,11 +84,10 @@ def check_classes(splits: Mapping[str, Photos], label_column: str, name: str) ->
         if key not in present or searched not in present:
             continue
         if lacking := sorted(present[key] - present[searched]):
-            shown = ", ".join(lacking[:5]) + (" ..." if len(lacking) > 5 else "")
             raise ValueError(
                 f"{name}: {len(lacking)} classes of the {key} photos have no photo in {searched}, so nothing relevant "
-                f"could be found: {shown}. Check the spelling of folders or labels; to retrieve classes that are not "
-                "trained on, give a database split that has them"
+                f"could be found: {_some(lacking)}. Check the spelling of folders or labels; to retrieve classes that "
+                "are not trained on, give a database split that has them"
             )
 
 
@@ -99,15 +107,35 @@ def _undecoded(photos: Photos, image_column: str) -> Photos:
 
 def _hold_out_queries(
     splits: Mapping[str, Photos], label_column: str, fraction: float, seed: int
-) -> dict[str, Photos]:
+) -> tuple[dict[str, Photos], list[str]]:
+    """Splits with queries, and what was done in words."""
     splits = dict(splits)
     if "validation" in splits:
-        logger.info("there is no test split: the validation split gives the queries")
         splits["query"] = splits.pop("validation")
-        return splits
+        return splits, ["queries: the validation split, since there is no test split"]
     train = splits["train"]
     if isinstance(train, datasets.IterableDataset):
         raise ValueError("a stream needs a split of its own for the queries: give query_split=...")
-    kept, held_out = stratified_split(label_sets(train, label_column), fraction, seed)
-    logger.info("there is no test split: %d of %d photos are held out as queries", len(held_out), len(train))
-    return {**splits, "train": train.select(kept), "query": train.select(held_out)}
+    labels = label_sets(train, label_column)
+    kept, held_out = stratified_split(labels, fraction, seed)
+    notes = [f"queries: {len(held_out)} of {len(train)} photos are held out, since there is no test split"]
+    asked = {label for row in held_out for label in labels[row]}
+    names = class_names_of(train.features[label_column])
+    if only_trained := [names[label] for label in sorted({label for row in labels for label in row} - asked)]:
+        notes.append(f"never asked for, too few photos: {len(only_trained)} classes ({_some(only_trained)})")
+    return {**splits, "train": train.select(kept), "query": train.select(held_out)}, notes
+
+
+def _unlabelled_in_words(splits: Mapping[str, Photos], label_column: str) -> list[str]:
+    """Photos that have none of several possible labels."""
+    notes = []
+    for split, photos in splits.items():
+        if isinstance(photos, datasets.Dataset):
+            rows = [row for row, labels in enumerate(label_sets(photos, label_column)) if not labels]
+            if rows:
+                notes.append(f"without labels: {len(rows)} {split} photos, the first in row {rows[0]}")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -8,13 +8,18 @@ from typing import Any
 
 import datasets
 
+from .columns import image_paths, split_column
 from .decode import decode_image
 from .folders import list_photos
-from .labels import class_names_of, inner_feature, label_sets
-from .load import load_photos
+from .labels import class_names_of, is_list, label_sets
+from .load import load_with_options
+from .options import LoadOptions
 from .splits import SPLIT_NAMES, PhotoSplits
 
 logger = logging.getLogger(__name__)
+
+_OWN, _OWN_ID = "own_", "own_id"
+_RESERVED = ("id", "path", "label", "split", "code")
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,15 @@ class Collection:
         name: short name.
         photos: one column, "image", undecoded.
         rows: "id", distinct texts or numbers; "path", where photos are files; "label", the class name or a list of
-            them, and "split", where photos have classes; and other columns of texts and numbers.
+            them, and "split", where photos have classes; and other columns of texts and numbers. Columns of these
+            names that the photos have themselves, and that mean something else, are called "own_path" and so on.
+        notes: in words, what was taken for what.
     """
 
     name: str
     photos: datasets.Dataset
     rows: datasets.Dataset
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -49,15 +57,16 @@ class Collection:
         return decode_image(self.photos[row]["image"], row)
 
 
-def load_collection(name_or_path: str | Path, *, data_dir: str | Path | None = None) -> Collection:
+def load_collection(name_or_path: str | Path, **options: Any) -> Collection:
     """Load every photo of a dataset, all splits together, or every picture below a folder.
 
-    Ids are paths relative to the folder, or as the dataset has them; where photos have no paths, or not each one of
-    its own, ids are the numbers of their rows. They stay the same when the folder moves.
+    Ids are those of a column "id", else paths relative to the folder, or as the dataset has them; where photos have no
+    paths, or not each one of its own, ids are the numbers of their rows. They stay the same when the folder moves.
+    Pictures that cannot be read are there too: whoever reads them lists them.
 
     Args:
         name_or_path: what `load_photos` understands, or a folder of pictures without classes.
-        data_dir: where a benchmark's unpacked archive is, instead of the Hub.
+        **options: the fields of `ReadOptions`.
 
     Raises:
         ValueError: if there are no photos, or they are not understood.
@@ -67,15 +76,17 @@ def load_collection(name_or_path: str | Path, *, data_dir: str | Path | None = N
         >>> collection.rows[0]  # doctest: +SKIP
         {'id': 'lamps/17.jpg', 'path': 'photos/of/products/lamps/17.jpg', 'label': 'lamps', 'split': 'train'}
     """
-    folder = Path(data_dir or name_or_path)
+    chosen = LoadOptions(**options, on_bad_image="skip")
+    folder = Path(chosen.data_dir or name_or_path)
     try:
-        splits = load_photos(name_or_path, data_dir=data_dir, on_bad_image="skip")
+        splits = load_with_options(name_or_path, chosen, "keep")
     except ValueError as error:
-        if not folder.is_dir():
+        if not folder.is_dir() or chosen.label_column is not None or chosen.splits:
             raise
-        photos = list_photos(folder, on_bad_image="skip")
+        photos = list_photos(folder, follow_symlinks=chosen.follow_symlinks, on_bad_image="skip")
         logger.warning("taking all %d pictures below %s, without classes: %s", len(photos), folder, error)
-        return Collection(folder.resolve().name, photos, _rows(_paths(photos, "image"), [{}] * len(photos), folder))
+        rows = _rows(_paths(photos, "image"), [{}] * len(photos), folder)
+        return Collection(folder.resolve().name, photos, rows, (f"all {len(photos)} pictures, without classes",))
     if folder.is_file():  # a table
         folder = folder.parent
     tables = _distinct_splits(splits)
@@ -83,10 +94,10 @@ def load_collection(name_or_path: str | Path, *, data_dir: str | Path | None = N
     photos = datasets.concatenate_datasets([table.select_columns(images) for table in tables.values()])
     if images != "image":
         photos = photos.rename_column(images, "image")
-    known = [row for split, table in tables.items() for row in _known(table, split, splits.label_column)]
+    known = [row for split, table in tables.items() for row in _known(table, split, splits)]
     paths = [path for table in tables.values() for path in _paths(table, images)]
     _report_left_out(paths, folder)
-    return Collection(splits.name, photos, _rows(paths, known, folder))
+    return Collection(splits.name, photos, _rows(paths, known, folder), splits.notes)
 
 
 def _distinct_splits(splits: PhotoSplits) -> dict[str, datasets.Dataset]:
@@ -99,36 +110,35 @@ def _distinct_splits(splits: PhotoSplits) -> dict[str, datasets.Dataset]:
     return tables
 
 
-def _known(photos: datasets.Dataset, split: str, label_column: str) -> Iterable[dict[str, Any]]:
+def _known(photos: datasets.Dataset, split: str, splits: PhotoSplits) -> Iterable[dict[str, Any]]:
     """Each row's label by name, its split, and its other texts and numbers."""
-    feature = photos.features[label_column]
+    feature = photos.features[splits.label_column]
     names = class_names_of(feature)
-    labels: list[Any] = [[names[label] for label in labels] for labels in label_sets(photos, label_column)]
-    if inner_feature(feature) is feature:
+    labels: list[Any] = [[names[label] for label in labels] for labels in label_sets(photos, splits.label_column)]
+    if not is_list(feature):
         labels = [label for (label,) in labels]
-    others = [
-        name
+    taken = (splits.image_column, splits.label_column, split_column(photos.features))
+    others = {
+        name: f"{_OWN}{name}" if name in _RESERVED else name
         for name, feature in photos.features.items()
-        if name not in ("id", "path", "label", "split", label_column)
-        and isinstance(feature, datasets.Value)
-        and feature.dtype != "binary"
-    ]
-    columns = {name: photos[name][:] for name in others} | {"label": labels, "split": [split] * len(labels)}
+        if name not in taken and isinstance(feature, datasets.Value) and feature.dtype != "binary"
+    }
+    columns = {ours: photos[theirs][:] for theirs, ours in others.items()}
+    columns |= {"label": labels, "split": [split] * len(labels)}
     return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
 def _paths(photos: datasets.Dataset, image_column: str) -> list[tuple[str | None, bool]]:
     """Each photo's path, and whether it is a file (pictures inside a table may have a name too)."""
-    flat = photos.select_columns(image_column).flatten()  # so that no picture is read
     is_file = len(photos) > 0 and photos[0][image_column]["bytes"] is None
-    return [(path, is_file) for path in flat[f"{image_column}.path"][:]]
+    return [(path, is_file) for path in image_paths(photos, image_column)]
 
 
 def _report_left_out(paths: list[tuple[str | None, bool]], folder: Path) -> None:
     """Say so if there are pictures beside those that belong to a class or a table."""
     taken = {path for path, is_file in paths if is_file}
     if folder.is_dir() and any(path is not None and Path(path).is_relative_to(folder) for path in taken):
-        below = list_photos(folder, on_bad_image="skip").flatten()["image.path"]
+        below = image_paths(list_photos(folder, on_bad_image="skip"), "image")
         if left_out := [path for path in below if path not in taken]:
             logger.warning(
                 "%d pictures below %s belong to no class and are left out, e.g. %s", len(left_out), folder, left_out[0]
@@ -136,15 +146,27 @@ def _report_left_out(paths: list[tuple[str | None, bool]], folder: Path) -> None
 
 
 def _rows(paths: list[tuple[str | None, bool]], known: list[dict[str, Any]], folder: Path) -> datasets.Dataset:
-    ids: list[Any] = [_relative(path, folder) for path, _ in paths]
-    if None in ids or len(set(ids)) < len(ids):
-        ids = list(range(len(ids)))
+    ids = [row.get(_OWN_ID) for row in known]
+    if _are_ids(ids):
+        known = [{name: value for name, value in row.items() if name != _OWN_ID} for row in known]
+    else:
+        if any(id is not None for id in ids):
+            logger.warning('the column "id" is kept as %r: it has gaps, or a value more than once', _OWN_ID)
+        ids = [_relative(path, folder) for path, _ in paths]
+        if None in ids or len(set(ids)) < len(ids):
+            ids = list(range(len(ids)))
     columns: dict[str, list] = {"id": ids}
     if any(is_file for _, is_file in paths):
         columns["path"] = [path if is_file else None for path, is_file in paths]
     for name in dict.fromkeys(name for row in known for name in row):
         columns[name] = [row.get(name) for row in known]
     return datasets.Dataset.from_dict(columns)
+
+
+def _are_ids(values: list[Any]) -> bool:
+    """Whether a column can be the ids: texts or whole numbers, each one once."""
+    kinds = {type(value) for value in values}
+    return kinds in ({str}, {int}) and "" not in values and len(set(values)) == len(values)
 
 
 def _relative(path: str | None, folder: Path) -> str | None:

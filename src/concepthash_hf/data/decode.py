@@ -1,13 +1,29 @@
 """One way to read a picture: upright, 8-bit RGB, or an error that says which file and why."""
 
 import io
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
 from PIL import Image, ImageOps
+
+with suppress(ImportError):  # the extra "heif": photos of phones
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+# set by `set_max_image_pixels` in a process that started this one to load photos
+_LIMIT_VARIABLE = "CONCEPTHASH_MAX_IMAGE_PIXELS"
+if _LIMIT_VARIABLE in os.environ:
+    Image.MAX_IMAGE_PIXELS = int(os.environ[_LIMIT_VARIABLE])
+
+RAW_SUFFIXES = frozenset(".arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .rw2 .srw".split())
+"""What cameras save before they make a picture of it; PIL would find no more in them than a thumbnail."""
+_HEIF_SUFFIXES = frozenset(".heic .heics .heif .heifs .hif".split())
 
 MAX_ASPECT_RATIO = 100
 """Longer side : shorter side. Beyond it, resizing the shorter side would blow a sliver up to gigabytes."""
@@ -41,6 +57,21 @@ class BadImageError(ValueError):
         return type(self), (str(self), self.path, self.reason, self.row)
 
 
+def set_max_image_pixels(pixels: int) -> None:
+    """Refuse pictures of more pixels than this: PIL's limit, in this process and those that it starts.
+
+    Args:
+        pixels: 1 or more.
+
+    Raises:
+        ValueError: if it is less.
+    """
+    if pixels < 1:
+        raise ValueError(f"max_image_pixels is a number of pixels from 1, got {pixels}")
+    Image.MAX_IMAGE_PIXELS = pixels
+    os.environ[_LIMIT_VARIABLE] = str(pixels)
+
+
 def decode_image(image: Any, row: int | None = None) -> Image.Image:
     """Read one picture as upright 8-bit RGB.
 
@@ -64,7 +95,7 @@ def decode_image(image: Any, row: int | None = None) -> Image.Image:
     Raises:
         BadImageError: for a missing, empty or truncated file, one that is not a picture, more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS` (decompression bomb), 32 bits a channel (no agreed white), an aspect ratio
-            over 100.
+            over 100, a raw file of a camera, and a format that no installed package reads.
 
     Example:
         >>> from PIL import Image
@@ -72,9 +103,11 @@ def decode_image(image: Any, row: int | None = None) -> Image.Image:
         (128, 128, 128)
     """
     path, source = _locate(image)
+    suffix = os.path.splitext(path)[1].lower()
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(source)
+        _require(suffix not in RAW_SUFFIXES, "a raw file of a camera: save it as JPEG or PNG")
         if isinstance(source, bytes):
             _require(len(source) > 0, "the file is empty (0 bytes)")
             source = io.BytesIO(source)
@@ -84,10 +117,12 @@ def decode_image(image: Any, row: int | None = None) -> Image.Image:
         with Image.open(source) as picture:
             return _to_rgb(picture)
     except FileNotFoundError:
-        reason = "no such file"
+        reason = "no such file" + ("; names of files have to be UTF-8: rename it" if "\\x" in path else "")
+    except Image.DecompressionBombError:
+        reason = f"more than twice the pixels of {_too_large()}"
     except Image.UnidentifiedImageError:
         empty = isinstance(source, str) and Path(source).stat().st_size == 0
-        reason = "the file is empty (0 bytes)" if empty else "not a picture that PIL can read"
+        reason = "the file is empty (0 bytes)" if empty else f"not a picture that PIL can read{_way_out(suffix)}"
     except Exception as error:  # PIL's parsers raise whatever they trip over: OSError, SyntaxError, struct.error ...
         reason = str(error) or type(error).__name__
     raise BadImageError.of(path, reason, row)
@@ -116,6 +151,19 @@ def _locate(image: Any) -> tuple[str, Any]:
     )
 
 
+def _too_large() -> str:
+    return (
+        f"PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS} (decompression bomb?); raise that limit with "
+        "max_image_pixels=... if you trust the file"
+    )
+
+
+def _way_out(suffix: str) -> str:
+    if suffix in _HEIF_SUFFIXES:
+        return '; for photos of phones install pillow-heif: pip install "concepthash_hf[heif]"'
+    return "; save it as JPEG or PNG"
+
+
 def _require(condition: bool, reason: str) -> None:
     if not condition:
         raise OSError(reason)
@@ -126,8 +174,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     limit = Image.MAX_IMAGE_PIXELS
     _require(
         limit is None or width * height <= limit,
-        f"{width} x {height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS = {limit} (decompression bomb?); raise "
-        "that limit if you trust the file",
+        f"{width} x {height} pixels are more than {_too_large()}",
     )
     _require(
         max(width, height) <= MAX_ASPECT_RATIO * min(width, height),

@@ -1,20 +1,34 @@
-"""Photos in folders: one folder a class."""
+"""Photos in folders: one folder a class, perhaps in one folder a split."""
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 
 from .bad_images import BadImageLog, OnBadImage
-from .columns import split_of, to_dataset
-from .decode import BadImageError
+from .columns import to_dataset
+from .labels import tidy_name
+from .pictures import IMAGE_SUFFIXES, PictureFinder, PictureFolder
+from .split_names import splits_by_name
 
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
 PARTS_FILE = "parts.jsonl"
+NAMES_IN_MESSAGE = 8
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """What was read from class folders.
+
+    Attributes:
+        tables: by split, with the columns "image", "label" (class names) and, if there are parts, "parts".
+        notes: in words, what else is there.
+    """
+
+    tables: dict[str, datasets.Dataset]
+    notes: tuple[str, ...]
 
 
 def list_photos(
@@ -32,7 +46,7 @@ def list_photos(
         BadImageError: for a symbolic link that leaves the folder.
     """
     log = BadImageLog(on_bad_image)
-    paths = list(_pictures(Path(folder), os.path.realpath(folder), follow_symlinks, log))
+    paths = list(PictureFinder(Path(folder), follow_symlinks, log).find().below())
     log.report()
     if not paths:
         raise ValueError(f"no pictures below {folder}; looked for files named {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -43,52 +57,177 @@ def read_class_folders(
     folder: Path,
     *,
     class_name: Callable[[str], str | None] = str,
+    class_level: int | None = None,
+    splits: Mapping[str, str] | None = None,
     follow_symlinks: bool = False,
     on_bad_image: OnBadImage = "raise",
-) -> dict[str, datasets.Dataset]:
+) -> ClassFolders:
     """Read `<split>/<class>/**/<picture>`, or `<class>/**/<picture>` where there are no splits.
 
-    Files that are not named as pictures, hidden files and hidden folders are passed over. `parts.jsonl` beside the
-    class folders or the splits gives part locations, a line `{"file": path from that folder, "parts": {name: [x, y]}}`
-    a photo, in pixels of the upright picture.
+    Folders that hold nothing but one other folder are passed through: `archive/data/<class>`,
+    `seg_train/seg_train/<class>`. What could be read in two ways is refused with what was seen: split folders beside
+    others, two folders for one split, classes whose pictures all lie in several folders below them.
+
+    Files that are not named as pictures, hidden files and folders, and folders that this package wrote are passed
+    over. `parts.jsonl` beside the class folders or the splits gives part locations, a line `{"file": path from that
+    folder, "parts": {name: [x, y]}}` a photo, in pixels of the upright picture.
 
     Args:
         folder: the folder.
         class_name: folder name to class name; None passes the folder over.
+        class_level: which folders below a split name the classes, 1 for those directly in it; found by what is there
+            if None.
+        splits: folders by split, from `folder` on, several joined by "+"; "." is the folder itself. Found by their
+            names if None.
         follow_symlinks: also follow symbolic links that leave the folder.
         on_bad_image: what to do about such links otherwise, "raise" or "skip".
 
-    Returns:
-        Tables by split with the columns "image", "label" (class names) and, if there are parts, "parts".
-
     Raises:
-        ValueError: if there are no pictures in class folders.
+        ValueError: if there are no pictures in class folders, or it is not clear which are the classes.
         BadImageError: for a symbolic link that leaves the folder.
     """
     log = BadImageLog(on_bad_image)
-    root = os.path.realpath(folder)
-    split_folders = {split: child for child in _subfolders(folder) if (split := split_of(child.name))}
-    if "train" not in split_folders:
-        split_folders = {"train": folder}
+    finder = PictureFinder(folder, follow_symlinks, log)
+    found = finder.find()
+    log.report()
+    by_split = _named_splits(found, splits) if splits else _split_folders(found)
     rows = {
         split: [
             (path, name)
-            for class_folder in _subfolders(child)
-            if (name := class_name(class_folder.name)) is not None
-            for path in _pictures(class_folder, root, follow_symlinks, log)
+            for part in parts
+            for folder_name, class_folder in _class_folders(_unwrapped(part), class_level)
+            if (name := class_name(folder_name)) is not None
+            for path in class_folder.below()
         ]
-        for split, child in split_folders.items()
+        for split, parts in by_split.items()
     }
-    log.report()
-    for split, found in rows.items():
-        if not found:
+    for split, photos in rows.items():
+        if not photos:
+            where = by_split[split][0].path
             raise ValueError(
-                f"no pictures in {split_folders[split]}: expected a folder for each class with its pictures in it, "
-                f"e.g. {split_folders[split] / 'robin' / '1.jpg'}"
+                f"no pictures in class folders in {where}: expected a folder for each class with its pictures in it, "
+                f"e.g. {where / 'robin' / '1.jpg'}"
             )
     parts = _read_parts(folder / PARTS_FILE)
     part_names = sorted({name for locations in parts.values() for name in locations})
-    return {split: _to_table(found, folder, parts, part_names) for split, found in rows.items()}
+    tables = {split: _to_table(photos, folder, parts, part_names) for split, photos in rows.items()}
+    taken = {path for photos in rows.values() for path, _ in photos}
+    notes = ["labels: the names of the folders", *_splits_in_words(folder, by_split)]
+    left_out = [path for path in found.below() if path not in taken]
+    if left_out:
+        notes.append(f"left out: {len(left_out)} pictures that lie in no class folder, e.g. {left_out[0]}")
+    return ClassFolders(tables, (*notes, *ignored_in_words(finder.ignored)))
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Whether there are folders with pictures in a folder: a quick look, for a table that lies beside them."""
+    found = PictureFinder(folder, False, BadImageLog("skip")).find()
+    return len(found.folders) > 1
+
+
+def ignored_in_words(ignored: Counter[str]) -> list[str]:
+    """A line about what is no picture, or none."""
+    if not ignored:
+        return []
+    listed = ", ".join(f"{count} {what}" for what, count in ignored.most_common(NAMES_IN_MESSAGE))
+    return [f"ignored, no pictures: {listed}" + (" ..." if len(ignored) > NAMES_IN_MESSAGE else "")]
+
+
+def _split_folders(found: PictureFolder) -> dict[str, list[PictureFolder]]:
+    """The folders of every split; all is "train" where there are none."""
+    found = _unwrapped(found)
+    folders = found.folders
+    split_of_name = splits_by_name([folder.name for folder in folders])
+    named = [folder for folder in folders if folder.name in split_of_name]
+    others = [folder for folder in folders if folder.name not in split_of_name]
+    if not named or (len(named) == 1 and _is_vehicle(named[0], split_of_name) and others):
+        return {"train": [found]}
+    if others:
+        raise _question(
+            found, f"{_names(named)} look like splits, but beside them there are pictures in {_names(others)}"
+        )
+    splits = [split_of_name[folder.name] for folder in named]
+    if "train" not in splits:
+        if any(folder.folders for folder in named):
+            raise _question(found, f"{_names(named)} look like splits, but none is to train on")
+        raise _question(found, f"{_names(named)} look like splits, but hold no class folders")
+    if len(set(splits)) < len(splits):
+        raise _question(found, f"of the folders {_names(named)}, two stand for the same split")
+    return {split: [folder] for split, folder in zip(splits, named, strict=True)}
+
+
+def _is_vehicle(folder: PictureFolder, split_of_name: Mapping[str, str]) -> bool:
+    """Whether a folder called "train" is a class: a split holds no pictures itself."""
+    return split_of_name[folder.name] == "train" and bool(folder.pictures) and not folder.folders
+
+
+def _named_splits(found: PictureFolder, splits: Mapping[str, str]) -> dict[str, list[PictureFolder]]:
+    """The folders that the user said are the splits."""
+    if "train" not in splits:
+        raise _question(found, f"{', '.join(splits)} was given, but nothing to train on")
+    return {split: [_folder_at(found, name) for name in names.split("+")] for split, names in splits.items()}
+
+
+def _folder_at(found: PictureFolder, name: str) -> PictureFolder:
+    here = found
+    for part in Path(name).parts:
+        inside = {folder.name: folder for folder in here.folders}
+        if part not in inside:
+            raise ValueError(
+                f"there is no folder with pictures {name!r} in {found.path}; {here.path} has {_names(here.folders)}"
+            )
+        here = inside[part]
+    return here
+
+
+def _unwrapped(folder: PictureFolder) -> PictureFolder:
+    """The folder that has the class or split folders, where there is only one way down to it."""
+    while len(folder.folders) == 1 and folder.folders[0].folders and not folder.folders[0].pictures:
+        folder = folder.folders[0]
+    return folder
+
+
+def _class_folders(folder: PictureFolder, level: int | None) -> list[tuple[str, PictureFolder]]:
+    """Class folders with the names of the classes."""
+    if level is None:
+        for child in folder.folders:
+            if not child.pictures and len(child.folders) > 1:
+                raise ValueError(
+                    f"which folders are the classes? In {folder.path} there is {_names(folder.folders)}, but "
+                    f"{child.name!r} has no pictures itself, they lie in {_names(child.folders)} below it. Say which "
+                    "folders name the classes: class_level=1 for the first, class_level=2 for those below them"
+                )
+        level = 1
+    paths: list[tuple[PictureFolder, ...]] = [(child,) for child in folder.folders]
+    for _ in range(level - 1):
+        paths = [(*path, child) for path in paths for child in path[-1].folders]
+    counts = Counter(path[-1].name for path in paths)
+    # the same name in two places is two classes, told apart by what they are in
+    return [
+        (tidy_name(path[-1].name if counts[path[-1].name] == 1 else " ".join(part.name for part in path)), path[-1])
+        for path in paths
+    ]
+
+
+def _question(found: PictureFolder, what: str) -> ValueError:
+    return ValueError(
+        f"which folders of {found.path} are the photos to train on? {what}. Say so with train_split=... and, if there "
+        "are, query_split=..., database_split=...: names of folders in the one that is given, or train_split='.' if "
+        "all of them are classes"
+    )
+
+
+def _names(folders: Iterable[PictureFolder]) -> str:
+    names = [folder.name for folder in folders]
+    return ", ".join(map(repr, names[:NAMES_IN_MESSAGE])) + (" ..." if len(names) > NAMES_IN_MESSAGE else "")
+
+
+def _splits_in_words(folder: Path, by_split: Mapping[str, list[PictureFolder]]) -> list[str]:
+    where = {
+        split: " + ".join(part.path.relative_to(folder).as_posix() for part in parts)
+        for split, parts in by_split.items()
+    }
+    return [] if where == {"train": "."} else ["splits: " + ", ".join(f"{key} from {of}" for key, of in where.items())]
 
 
 def _to_table(
@@ -117,34 +256,3 @@ def _read_parts(file: Path) -> dict[str, dict[str, list[float]]]:
                     f"got {line.strip()[:80]!r}"
                 ) from error
     return parts
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def _pictures(folder: Path, root: str, follow_symlinks: bool, log: BadImageLog) -> Iterator[str]:
-    """Paths of all pictures below a folder, in order."""
-    if folder.is_symlink() and not _stays(folder, root, follow_symlinks, log):
-        return
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _pictures(Path(entry.path), root, follow_symlinks, log)
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-            if not entry.is_symlink() or _stays(entry.path, root, follow_symlinks, log):
-                yield entry.path
-
-
-def _stays(link: str | Path, root: str, follow_symlinks: bool, log: BadImageLog) -> bool:
-    """Whether a symbolic link may be followed."""
-    target = os.path.realpath(link)
-    if follow_symlinks or os.path.commonpath([target, root]) == root:
-        return True
-    log.add(
-        BadImageError.of(
-            str(link), f"a symbolic link that leaves the folder, to {target}; follow_symlinks=True allows it"
-        )
-    )
-    return False

@@ -1,6 +1,7 @@
 """Label columns: names, label sets, subsets of classes."""
 
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -17,15 +18,35 @@ def class_names_of(feature: datasets.ClassLabel | datasets.List) -> ClassNames:
     return tuple(inner_feature(feature).names)
 
 
+def is_list(feature: Any) -> bool:
+    """Whether a column holds a list in each row."""
+    return isinstance(feature, datasets.List | datasets.LargeList)
+
+
 def inner_feature(feature: Any) -> Any:
     """What a list holds, or the feature itself."""
-    return feature.feature if isinstance(feature, datasets.List) else feature
+    return feature.feature if is_list(feature) else feature
+
+
+def is_number(text: str) -> bool:
+    """Whether a text consists of the digits 0 to 9; `str.isdigit` also takes such as "²", which `int` does not."""
+    return text.isascii() and text.isdigit()
+
+
+def tidy_name(name: str) -> str:
+    """A class name without spaces around it, in one Unicode form: file systems write é in one way or the other.
+
+    Example:
+        >>> tidy_name(" wren ")
+        'wren'
+    """
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def label_sets(photos: datasets.Dataset, label_column: str) -> list[list[int]]:
     """Each photo's labels as a list, also where there is just one."""
     labels = photos[label_column][:]
-    return labels if isinstance(photos.features[label_column], datasets.List) else [[label] for label in labels]
+    return labels if is_list(photos.features[label_column]) else [[label] for label in labels]
 
 
 def strata(labels: Sequence[Sequence[int]]) -> dict[int, list[int]]:
@@ -40,6 +61,8 @@ def strata(labels: Sequence[Sequence[int]]) -> dict[int, list[int]]:
 def stratified_split(labels: Sequence[Sequence[int]], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Hold out a fraction of every class: rounded, at least one photo of two or more, never the last one.
 
+    With several labels a photo, one whose label would be left without a photo stays.
+
     Returns:
         Rows kept and rows held out, both in order.
 
@@ -49,10 +72,15 @@ def stratified_split(labels: Sequence[Sequence[int]], fraction: float, seed: int
     if not 0 < fraction < 1:
         raise ValueError(f"the fraction to hold out lies between 0 and 1, got {fraction}")
     generator = np.random.default_rng(seed)
+    left = Counter(label for row in labels for label in set(row))
     held_out: set[int] = set()
     for rows in strata(labels).values():
-        count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
-        held_out.update(generator.permutation(rows)[:count].tolist())
+        wanted = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+        for row in generator.permutation(rows).tolist():
+            if wanted and all(left[label] > 1 for label in labels[row]):
+                left.subtract(set(labels[row]))
+                held_out.add(row)
+                wanted -= 1
     return [row for row in range(len(labels)) if row not in held_out], sorted(held_out)
 
 
@@ -93,15 +121,18 @@ def encode_labels(
         ValueError: if the column is of no such kind, a name is not among `class_names`, or a stream has labels
             without names.
     """
+    class_names = None if class_names is None else [tidy_name(name) for name in class_names]
     features = [table.features[label_column] for table in splits.values()]
     learned = splits["train"].features[label_column]
     encoded = isinstance(inner_feature(learned), datasets.ClassLabel)
-    if encoded and class_names is None and all(feature == learned for feature in features):
+    tidy = encoded and all(name == tidy_name(name) for name in class_names_of(learned))
+    plain = not isinstance(learned, datasets.LargeList)
+    if tidy and plain and class_names is None and all(feature == learned for feature in features):
         return dict(splits)
     if any(isinstance(table, datasets.IterableDataset) for table in splits.values()):
         return {key: _encode_stream(table, label_column, class_names) for key, table in splits.items()}
-    named = {key: _named_labels(table, label_column, class_names) for key, table in splits.items()}
-    order = class_names or (class_names_of(learned) if encoded else ())
+    named = {key: _named_labels(table, label_column, class_names, key) for key, table in splits.items()}
+    order = class_names or (list(dict.fromkeys(map(tidy_name, class_names_of(learned)))) if encoded else ())
     trained = _in_order(named["train"], order)
     searched = _names_in(named.get("database", []))
     if searched <= set(trained):
@@ -112,28 +143,69 @@ def encode_labels(
         names = {key: own if key in ("query", "database") else trained for key in splits}
     if class_names is not None and (unknown := sorted(set(names["train"]) - set(class_names))):
         raise ValueError(f"labels that are not among the {len(class_names)} class names: {unknown[:5]}")
-    several = isinstance(learned, datasets.List)
+    several = is_list(learned)
     return {key: _numbered(splits[key], label_column, named[key], names[key], several) for key in splits}
 
 
-def _named_labels(photos: datasets.Dataset, column: str, class_names: Sequence[str] | None) -> list[list[str]]:
+def check_labels(photos: datasets.Dataset, column: str, where: str) -> None:
+    """Look for labels that are missing or no labels; a photo may have none where photos have lists of them.
+
+    Args:
+        photos: the rows.
+        column: name of the label column.
+        where: the file or split, for messages.
+
+    Raises:
+        ValueError: at the first row whose label is none, or is neither a text nor a whole number from 0.
+    """
+    several = is_list(photos.features[column])
+    values = photos[column][:]
+    if without := [row for row, value in enumerate(values) if not several and _is_missing(value)]:
+        raise ValueError(
+            f"{where}: {len(without)} photos have no label in column {column!r}, the first in row {without[0]}; "
+            "give them one, or take their rows out"
+        )
+    for row, value in enumerate(values):
+        for label in (value or []) if several else [value]:
+            if several and _is_missing(label):
+                raise ValueError(f"{where}, row {row}: column {column!r} has an empty label in its list: {value}")
+            if not isinstance(label, str) and not _is_whole(label):
+                raise ValueError(
+                    f"{where}, row {row}: column {column!r} should hold class names or whole numbers from 0, got "
+                    f"{label!r}; say which column has the labels with label_column=..."
+                )
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or label != label or (isinstance(label, str) and not label.strip())
+
+
+def _is_whole(label: Any) -> bool:
+    return isinstance(label, int | float) and label >= 0 and label == int(label)
+
+
+def _named_labels(
+    photos: datasets.Dataset, column: str, class_names: Sequence[str] | None, split: str
+) -> list[list[str]]:
     """Each photo's class names."""
-    feature = photos.features[column]
-    inner = inner_feature(feature)
-    rows: list[list[Any]] = label_sets(photos, column)
+    inner = inner_feature(photos.features[column])
+    if isinstance(inner, datasets.ClassLabel) and any(
+        label == -1 for row in label_sets(photos, column) for label in row or ()
+    ):
+        raise ValueError(f"the {split} photos are not labelled (label -1)")
+    check_labels(photos, column, f"the {split} photos")
+    rows: list[list[Any]] = [row or [] for row in label_sets(photos, column)]
     if isinstance(inner, datasets.ClassLabel):
-        return [[inner.names[label] for label in row] for row in rows]
-    if getattr(inner, "dtype", None) in ("string", "large_string"):
-        rows = [[label for label in row if label] for row in rows]
-        if class_names is None or not all(label.isdigit() for label in _names_in(rows)) or "0" in class_names:
+        return [[tidy_name(inner.names[label]) for label in row] for row in rows]
+    if any(isinstance(label, str) for row in rows for label in row):
+        rows = [[tidy_name(label) for label in row] for row in rows]
+        if class_names is None or not all(is_number(label) for label in _names_in(rows)) or "0" in class_names:
             return rows
-        rows = [[int(label) for label in row] for row in rows]
-    elif isinstance(feature, datasets.List) and _is_one_hot(rows):
+    elif is_list(photos.features[column]) and _is_one_hot(rows):
         rows = [np.flatnonzero(row).tolist() for row in rows]
-    if any(label != int(label) or label < 0 for row in rows for label in row):
-        raise ValueError(f"column {column!r} should hold class names or numbers from 0, it is {feature}")
+    rows = [[int(label) for label in row] for row in rows]
     if class_names is None:
-        return [[str(int(label)) for label in row] for row in rows]
+        return [[str(label) for label in row] for row in rows]
     if (largest := max((label for row in rows for label in row), default=0)) >= len(class_names):
         raise ValueError(f"column {column!r} has the label {largest}, but there are {len(class_names)} class names")
     return [[class_names[label] for label in row] for row in rows]
@@ -153,7 +225,7 @@ def _names_in(rows: Iterable[Iterable[str]]) -> set[str]:
 def _in_order(rows: Iterable[Iterable[str]], first: Sequence[str]) -> list[str]:
     """The names of `first`, then the others sorted (as numbers if they all are)."""
     others = _names_in(rows) - set(first)
-    numbers = all(name.isdigit() for name in others)
+    numbers = all(is_number(name) for name in others)
     return [*first, *sorted(others, key=lambda name: (int(name), name) if numbers else (0, name))]
 
 
@@ -161,14 +233,8 @@ def _numbered(
     photos: datasets.Dataset, column: str, named: list[list[str]], names: Sequence[str], several: bool
 ) -> datasets.Dataset:
     number = {name: label for label, name in enumerate(names)}
-    labels = [[number[name] for name in row] for row in named]
-    if not several:
-        if without := [row for row, label in enumerate(labels) if len(label) != 1]:
-            raise ValueError(
-                f"{len(without)} photos have no label in column {column!r}, the first in row {without[0]}"
-            )
-        return set_labels(photos, column, [label for (label,) in labels], names)
-    return set_labels(photos, column, labels, names, several=True)
+    labels = [list(dict.fromkeys(number[name] for name in row)) for row in named]
+    return set_labels(photos, column, labels if several else [label for (label,) in labels], names, several)
 
 
 def _encode_stream(
@@ -182,10 +248,28 @@ def _encode_stream(
             "give class_names=[...]"
         )
     label = datasets.ClassLabel(names=list(class_names))
-    several = isinstance(feature, datasets.List)
+    several = is_list(feature)
     features = datasets.Features({**photos.features, column: datasets.List(label) if several else label})
     return photos.map(partial(_number_row, column, label), features=features)
 
 
 def _number_row(column: str, label: datasets.ClassLabel, row: dict[str, Any]) -> dict[str, Any]:
-    return {column: label.str2int(row[column]) if isinstance(row[column], (str, list)) else row[column]}
+    value = row[column]
+    if isinstance(value, list):
+        return {column: [_class_number(label, name) for name in value]}
+    return {column: _class_number(label, value)}
+
+
+def _class_number(label: datasets.ClassLabel, value: Any) -> int:
+    """The number of a class name, or a number as it is.
+
+    Raises:
+        ValueError: if it is none of the classes.
+    """
+    if isinstance(value, str) and tidy_name(value) in label.names:
+        return label.str2int(tidy_name(value))
+    if not isinstance(value, str) and not _is_missing(value) and _is_whole(value) and value < label.num_classes:
+        return int(value)
+    if isinstance(value, str) and is_number(value.strip()) and int(value) < label.num_classes:
+        return int(value)
+    raise ValueError(f"the stream has the label {value!r}, which is none of the {label.num_classes} class names")

@@ -40,6 +40,7 @@ class PhotoSplits:
         name: short name for titles and output folders.
         source: where the photos are from, for the card.
         citation: for the card.
+        notes: in words, what was taken for what; see `describe_photos`.
     """
 
     train: Photos
@@ -54,6 +55,7 @@ class PhotoSplits:
     name: str = "photos"
     source: str = ""
     citation: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.database is None:

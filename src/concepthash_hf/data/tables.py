@@ -1,30 +1,49 @@
-"""Photos listed in a file: CSV, JSON lines, parquet, or the reference's index files."""
+"""Photos listed in a file, a row a photo: CSV, JSON lines, parquet."""
 
-import csv
 import os
-import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from .columns import (
-    SPLIT_ALIASES,
     find_image_column,
     find_label_column,
+    find_path_columns,
+    find_split_column,
+    holds_pictures,
     require_columns,
-    split_of,
-    to_dataset,
+    split_column,
     with_features,
 )
-from .labels import Photos
+from .labels import Photos, check_labels
+from .split_names import SPLIT_ALIASES, split_of
+from .text_tables import Columns, read_csv, read_json
 
-TABLE_READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-CLASS_NAMES_FILE = "class_names.txt"
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+_ROWS_TO_LOOK_AT = 20
 
-_INDEX_LINE = re.compile(r"(?P<path>.*?\S)(?P<labels>(\s+\d+)+)\s*")
+
+@dataclass(frozen=True)
+class Table:
+    """What was read from a table.
+
+    Attributes:
+        splits: rows by split, with an undecoded image column.
+        image_column: name of the image column.
+        label_column: name of the label column, None if it was not looked for.
+        notes: in words, what was taken for what.
+    """
+
+    splits: dict[str, Photos]
+    image_column: str
+    label_column: str | None
+    notes: tuple[str, ...]
 
 
 def read_table(
@@ -34,110 +53,162 @@ def read_table(
     label_column: str | None = None,
     label_separator: str | None = None,
     streaming: bool = False,
-) -> dict[str, Photos]:
-    """Read one file of photos, a row a photo; a column "split" divides it.
+    has_labels: bool = True,
+) -> Table:
+    """Read one file of photos, a row a photo; a column of splits divides it (see `columns`).
 
     Args:
-        file: `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet`. Paths in it are relative to its folder.
+        file: `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet`. Paths in it are relative to its folder, or to a folder
+            beside it.
         image_column: name of the image column, if it has none of the usual names.
         label_column: name of the label column, if it has none of the usual names.
         label_separator: what stands between several labels in one text, e.g. "|".
         streaming: read it as it goes.
-
-    Returns:
-        Tables by split.
+        has_labels: whether a label column is looked for, and has to be there.
 
     Raises:
-        ValueError: if a column is not found, or the column "split" holds an unknown name.
+        ValueError: if it cannot be read, a column is not found, a row lacks its picture, label or split, or a
+            split has an unknown name.
     """
-    reader = TABLE_READERS[file.suffix.lower()]
-    options = _csv_options(file) if reader == "csv" else {}
-    table = datasets.load_dataset(reader, data_files=str(file), split="train", streaming=streaming, **options)
-    table = with_features(table)
-    image_column = image_column or find_image_column(table.features)
+    table = with_features(_open(file, streaming))
+    if image_column is None:
+        image_column = _image_column(table, file)
     require_columns(table.features, image_column=image_column)
-    if not isinstance(table.features[image_column], datasets.Image):
-        table = _changed(table, image_column, partial(_resolve, str(file.parent)))
-        # now: once all columns of the file are changed, `datasets` miscounts the rows of a table that is cast
-        table = table.cast_column(image_column, datasets.Image(decode=False))
-    if label_separator is not None:
-        label_column = label_column or find_label_column(table.features, image_column)
+    if has_labels and label_column is None:
+        label_column = find_label_column(_without_splits(table, image_column), image_column)
+    if label_column is not None:
         require_columns(table.features, label_column=label_column)
+    table = _with_pictures(table, image_column, file)
+    if label_separator is not None and label_column is not None:
         table = _changed(table, label_column, partial(_separate, label_separator))
-    if reader == "json" and "parts" in table.features and isinstance(table, datasets.Dataset):
+    if label_column is not None and isinstance(table, datasets.Dataset):
+        check_labels(table, label_column, str(file))
+    if "parts" in table.features and "json" in file.suffix.lower() and isinstance(table, datasets.Dataset):
         table = _typed_parts(table)
-    return _by_split(table) if "split" in table.features else {"train": table}
+    splits, by = _by_split(table, file, [image_column, label_column or ""])
+    notes = [f"pictures: column {image_column!r} of {file.name}"]
+    if label_column is not None:
+        notes.append(f"labels: column {label_column!r} of {file.name}")
+    if by is not None:
+        notes.append(f"splits: column {by!r} of {file.name}")
+    if streaming and file.suffix.lower() != ".parquet":
+        splits = {split: photos.to_iterable_dataset() for split, photos in splits.items()}
+    return Table(splits, image_column, label_column, tuple(notes))
 
 
-def read_index_files(folder: Path) -> tuple[dict[str, datasets.Dataset], list[str] | None]:
-    """Read the reference's index files: a line a photo, its path, then a label or one-hot vector.
-
-    `train.txt` and `test.txt`, optionally `database.txt`, and `class_names.txt` with a name a line. Paths are relative
-    to the folder, or, as the reference has it, to the working directory.
-
-    Returns:
-        Tables by split, and the class names if given. Labels are lists where any photo has several.
-
-    Raises:
-        ValueError: for a line that cannot be understood; it says which.
-    """
-    rows = {split: _read_index(folder / f"{split_file}.txt") for split, split_file in _index_files(folder).items()}
-    single = all(len(labels) == 1 for found in rows.values() for _, labels in found)
-    tables = {}
-    for split, found in rows.items():
-        paths, labels = zip(*found, strict=True)
-        base = folder if (folder / paths[0]).exists() or not Path(paths[0]).exists() else Path()
-        tables[split] = to_dataset(
-            {"image": [str(base / path) for path in paths], "label": [row[0] if single else row for row in labels]}
-        )
-    names_file = folder / CLASS_NAMES_FILE
-    if not names_file.is_file():
-        return tables, None
-    return tables, [name for line in names_file.read_text(encoding="utf-8").splitlines() if (name := line.strip())]
+def has_pictures(file: Path) -> bool:
+    """Whether a file is a table of photos: it can be read and has a column for them."""
+    try:
+        find_image_column(with_features(_open(file, streaming=True)).features)
+    except ValueError:
+        return False
+    return True
 
 
-def has_index_files(folder: Path) -> bool:
-    """Whether a folder holds the reference's index files."""
-    return {"train", "query"} <= _index_files(folder).keys()
+def table_columns(file: Path) -> list[str]:
+    """Names of the columns of a table."""
+    return list(with_features(_open(file, streaming=True)).features)
 
 
-def _index_files(folder: Path) -> dict[str, str]:
-    files = {"train": "train", "query": "test", "database": "database"}
-    return {split: name for split, name in files.items() if (folder / f"{name}.txt").is_file()}
+def _open(file: Path, streaming: bool) -> Photos:
+    if file.suffix.lower() != ".parquet":
+        columns = read_json(file) if "json" in file.suffix.lower() else read_csv(file)
+        return _from_columns(file, columns)
+    try:
+        return datasets.load_dataset("parquet", data_files=str(file), split="train", streaming=streaming)
+    except Exception as error:  # damaged, empty, of a type that `datasets` does not know: each has its own exception
+        raise ValueError(f"{file} cannot be read as parquet: {error.__cause__ or error}") from error
 
 
-def _read_index(file: Path) -> list[tuple[str, list[int]]]:
-    rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        match = _INDEX_LINE.fullmatch(line)
-        numbers = [int(label) for label in match["labels"].split()] if match else []
-        if match is None or (len(numbers) > 1 and not set(numbers) <= {0, 1}):
+def _from_columns(file: Path, columns: Columns) -> datasets.Dataset:
+    for name, values in columns.items():
+        try:
+            pa.array(values)
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+            first = next(value for value in values if value is not None)
+            row = next(row for row, value in enumerate(values) if value is not None and type(value) is not type(first))
             raise ValueError(
-                f"{file}, line {number}: expected a path, then a label or a vector of 0 and 1, got {line[:80]!r}"
-            )
-        one_hot = len(numbers) > 1
-        rows.append((match["path"], [label for label, on in enumerate(numbers) if on] if one_hot else numbers))
-    if not rows:
-        raise ValueError(f"{file} lists no photos")
-    return rows
+                f"{file}, row {row}: column {name!r} holds {values[row]!r} here and {first!r} elsewhere; values of a "
+                "column should be of one kind"
+            ) from None
+    return datasets.Dataset.from_dict(columns)
 
 
-def _csv_options(file: Path) -> dict[str, Any]:
-    """Read everything as text: pandas makes numbers of codes such as 007, and nothing of a class named "None"."""
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    with open(file, encoding="utf-8", newline="") as lines:
-        header = next(csv.reader(lines, delimiter=separator), [])
-    features = datasets.Features({name: datasets.Value("string") for name in header})
-    return {"features": features, "keep_default_na": False, "sep": separator}
+def _image_column(table: Photos, file: Path) -> str:
+    """The image column; of several with usual names for paths, the one whose files are there."""
+    paths = find_path_columns(table.features)
+    if (
+        isinstance(table, datasets.Dataset)
+        and len(paths) > 1
+        and not any(map(holds_pictures, table.features.values()))
+    ):
+        for name in paths:
+            if _base_of(table[name][:_ROWS_TO_LOOK_AT], file.parent) is not None:
+                return name
+    return find_image_column(table.features)
+
+
+def _without_splits(table: Photos, image_column: str) -> datasets.Features:
+    """The columns that could hold labels."""
+    by = find_split_column(table, [image_column]) if isinstance(table, datasets.Dataset) else None
+    return datasets.Features({name: feature for name, feature in table.features.items() if name != by})
+
+
+def _with_pictures(table: Photos, column: str, file: Path) -> Photos:
+    """An undecoded image column; paths are resolved."""
+    feature = table.features[column]
+    if not holds_pictures(feature):
+        if isinstance(table, datasets.Dataset):
+            paths = table[column][:]
+            if missing := [row for row, path in enumerate(paths) if not isinstance(path, str) or not path.strip()]:
+                raise ValueError(
+                    f"{file}, row {missing[0]}: no path in column {column!r}, got {paths[missing[0]]!r}; say which "
+                    "column has the pictures with image_column=..."
+                )
+            base = _base_of(paths[:_ROWS_TO_LOOK_AT], file.parent) or file.parent
+        else:
+            base = file.parent
+        table = _changed(table, column, partial(_resolve, str(base)))
+    elif isinstance(feature, dict) and _lacks_bytes(table, column):  # pandas; the path is beside the file then
+        table = _changed(table, column, partial(_resolve_picture, str(file.parent)))
+    if isinstance(feature, datasets.Image) and not feature.decode:
+        return table
+    # now: once all columns of the file are changed, `datasets` miscounts the rows of a table that is cast
+    return table.cast_column(column, datasets.Image(decode=False))
+
+
+def _lacks_bytes(table: Photos, column: str) -> bool:
+    if isinstance(table, datasets.IterableDataset):
+        return True
+    return pc.struct_field(table.data.column(column), "bytes").null_count > 0
+
+
+def _base_of(paths: list[Any], folder: Path) -> Path | None:
+    """The folder that paths are relative to: the one of the table, or one in it; None if no file is there."""
+    texts = [path for path in paths if isinstance(path, str) and path.strip()]
+    bases = [folder, *sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))]
+    return next((base for base in bases if any(os.path.isfile(_resolve(str(base), path)) for path in texts)), None)
 
 
 def _resolve(folder: str, path: str) -> str:
-    return path if "://" in path else os.path.join(folder, path)
+    path = path.strip()
+    if "://" in path:
+        return path
+    resolved = os.path.join(folder, path)
+    if "\\" in path and not os.path.exists(resolved):  # written on Windows
+        return os.path.join(folder, path.replace("\\", "/"))
+    return resolved
 
 
-def _separate(separator: str, text: str) -> list[str]:
+def _resolve_picture(folder: str, picture: dict[str, Any] | None) -> dict[str, Any] | None:
+    if picture is None or picture["bytes"] is not None or picture["path"] is None:
+        return picture
+    return {"bytes": None, "path": _resolve(folder, picture["path"])}
+
+
+def _separate(separator: str, text: str | list[str] | None) -> list[str]:
+    if not isinstance(text, str):
+        return text or []
     return [name.strip() for name in text.split(separator) if name.strip()]
 
 
@@ -162,20 +233,31 @@ def _typed_parts(photos: datasets.Dataset) -> datasets.Dataset:
     return photos.remove_columns("parts").add_column("parts", complete, feature=feature)
 
 
-def _by_split(table: Photos) -> dict[str, Photos]:
+def _by_split(table: Photos, file: Path, others: list[str]) -> tuple[dict[str, Photos], str | None]:
+    """Rows by split, and the column that says so."""
     if isinstance(table, datasets.IterableDataset):  # which splits there are shows at the end only
-        return {split: table.filter(partial(_in_split, split)) for split in ("train", "query")}
-    names = table["split"][:]
-    if unknown := sorted({name for name in names if split_of(name) is None}):
-        known = [name for aliases in SPLIT_ALIASES.values() for name in aliases]
-        raise ValueError(f"the column 'split' holds {unknown[:5]}; known are {known}")
+        if (column := split_column(table.features)) is None or column in others:
+            return {"train": table}, None
+        return {split: table.filter(partial(_in_split, column, split)) for split in ("train", "query")}, column
+    column = find_split_column(table, others)
+    if column is None:
+        return {"train": table}, None
+    names = table[column][:]
     splits = [split_of(name) for name in names]
+    if None in splits:
+        row = splits.index(None)
+        known = [name for aliases in SPLIT_ALIASES.values() for name in aliases]
+        unknown = sorted({str(name) for name, split in zip(names, splits, strict=True) if split is None})
+        raise ValueError(
+            f"{file}, row {row}: the column {column!r} holds {unknown[:5]}; known are {known}: write one of them in "
+            "each row, or give the column another name if it holds no splits"
+        )
     return {
         split: table.select([row for row, name in enumerate(splits) if name == split])
         for split in SPLIT_ALIASES
         if split in splits
-    }
+    }, column
 
 
-def _in_split(split: str, row: dict[str, Any]) -> bool:
-    return split_of(row["split"]) == split
+def _in_split(column: str, split: str, row: dict[str, Any]) -> bool:
+    return split_of(row[column]) == split

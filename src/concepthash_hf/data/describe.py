@@ -1,0 +1,39 @@
+"""What was understood of somebody's photos, in a few lines, before anything long starts."""
+
+from .splits import SPLIT_NAMES, PhotoSplits
+
+_NAMES_SHOWN = 3
+
+
+def describe_photos(splits: PhotoSplits) -> str:
+    """Say which classes, splits and columns were found, and what was left out.
+
+    Args:
+        splits: as `load_photos` gives them.
+
+    Returns:
+        A few lines.
+
+    Example:
+        >>> from concepthash_hf.data import load_photos
+        >>> print(describe_photos(load_photos("toy_birds")))
+        toy_birds: 24 classes: azure jay, banded kestrel, black-capped tit, ...
+          ...
+    """
+    names = splits.class_names
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+    several = ", several a photo" if splits.multi_label else ""
+    lines = [f"{splits.name}: {len(names)} classes{several}: {shown}", f"photos: {_photos(splits)}", *splits.notes]
+    return "\n  ".join(lines)
+
+
+def _photos(splits: PhotoSplits) -> str:
+    counts = splits.counts
+    searched = "the photos to train on" if splits.database is splits.train else None
+    parts = []
+    for split in SPLIT_NAMES:
+        if split == "database" and searched:
+            parts.append(f"database {searched}")
+        elif getattr(splits, split) is not None:
+            parts.append(f"{split} {counts[split]:,}" if split in counts else f"{split} a stream")
+    return ", ".join(parts)
