@@ -1,9 +1,10 @@
 """Train a ConceptHash model and measure how well its codes retrieve.
 
     accelerate launch examples/train.py
-    accelerate launch examples/train.py --dataset path/to/photos --model_name_or_path openai/clip-vit-base-patch32
+    accelerate launch examples/train.py --dataset path/to/photos
 
-Without arguments it trains on the embedded toy birds, from scratch, with no network and no GPU. `--help` lists the
+Without arguments it trains on the embedded toy birds, from scratch, with no network and no GPU. For photos of one's
+own it takes the preset `fast`, on a DINOv2 with CLIP's words; `--preset paper` is the published way. `--help` lists the
 options; a JSON or YAML file of them may stand in front, and options on the command line overrule it.
 """
 
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +36,8 @@ from transformers import (
 )
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel
+from concepthash_hf.base_models import vision_config_of
+from concepthash_hf.building import A_TEXT_MODEL, text_source
 from concepthash_hf.checkpoints import find_checkpoint
 from concepthash_hf.data import (
     BadImageError,
@@ -45,18 +49,23 @@ from concepthash_hf.data import (
 )
 from concepthash_hf.data.bad_images import BadImage, find_bad_images
 from concepthash_hf.explain import concept_sheet
+from concepthash_hf.frozen_states import frozen_states_size, keep_frozen_states
 from concepthash_hf.hashing import on_cpu
 from concepthash_hf.hub import ensure_repo, push_to_hub
-from concepthash_hf.language import clean_class_name, embed_class_names
+from concepthash_hf.language import clean_class_name, embed_class_names, load_tokenizer
 from concepthash_hf.launch import run_script
 from concepthash_hf.model_card import CardPhotos, write_model_card
+from concepthash_hf.presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
 from concepthash_hf.toy_clip import save_toy_clip
-from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, train
+from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, derived_seed, train
 from concepthash_hf.whole_files import replacing, write_json
 
 TOY_BIRDS = "toy_birds"
+# for photos of one's own
+DEFAULT_VISION, TEXT = "facebook/dinov2-small", A_TEXT_MODEL
 # from scratch, on two cores, in a few minutes
 TOY_RECIPE: dict[str, Any] = {
+    "preset": "paper",
     "augmentation": "gentle",
     "num_bits": 32,
     "adapter_dim": 32,
@@ -69,7 +78,10 @@ TOY_RECIPE: dict[str, Any] = {
     "license": "apache-2.0",
 }
 # what a saved model has learned cannot be changed by fine-tuning it
-FIXED_BY_TRAINING = ("num_bits", "num_concepts", "adapter_dim", "binarize_class_embeddings")
+FIXED_BY_TRAINING = (
+    *("num_bits", "num_concepts", "adapter_dim", "binarize_class_embeddings"),
+    *("first_adapted_layer", "image_size"),
+)
 
 
 @dataclass
@@ -83,9 +95,18 @@ class PhotoArguments:
     data_dir: str | None = field(
         default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
     )
-    augmentation: Literal["paper", "reference", "gentle"] = field(
-        default="paper", metadata={"help": "Preset of transforms."}
+    augmentation: Literal["paper", "reference", "gentle", "none"] | None = field(
+        default=None,
+        metadata={"help": "Preset of transforms; default paper, or none where one view of frozen layers is kept."},
     )
+    cache_frozen_layers: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compute the layers before the concept tokens once and train on what they gave; default yes with "
+            "--preset fast, where that takes no more than 8 GB of disk."
+        },
+    )
+    cached_views: int = field(default=1, metadata={"help": "Augmented views of a photo in that cache."})
     class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
     on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
 
@@ -96,12 +117,29 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "A CLIP to build on, or a saved ConceptHash model to fine-tune. Only toy birds go without."},
+        metadata={
+            "help": "A DINOv2, ViT, CLIP or SigLIP to build on, or a saved ConceptHash model to fine-tune; default "
+            f"{DEFAULT_VISION}, and for toy birds a small random one."
+        },
+    )
+    text_model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": f"The words' tower: a CLIP, a SigLIP, a sentence encoder; default its own, or {TEXT}."},
+    )
+    preset: Literal["fast", "paper"] = field(
+        default="fast", metadata={"help": "The design and training that does well in minutes, or the published one."}
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={"help": "Side of the photos in pixels, a multiple of the patch size."},
+    )
+    first_adapted_layer: int | None = field(
+        default=None, metadata={"help": "Where the concept tokens join, and adapters begin; default the preset's."}
     )
     num_bits: int | None = field(default=None, metadata={"help": "Length of a code; default 64."})
     num_concepts: int | None = field(default=None, metadata={"help": "Sub-codes in a code; default 4."})
-    adapter_dim: int | None = field(default=None, metadata={"help": "Bottleneck of the adapters; default 384."})
-    freeze_backbone: bool | None = field(default=None, metadata={"help": "Leave CLIP's vision weights; default yes."})
+    adapter_dim: int | None = field(default=None, metadata={"help": "Width of the adapters; default the preset's."})
+    freeze_backbone: bool | None = field(default=None, metadata={"help": "Leave the backbone's weights; default yes."})
     binarize_class_embeddings: bool | None = field(
         default=None, metadata={"help": "Read the sign of class embeddings in place of their values."}
     )
@@ -119,7 +157,10 @@ class ModelArguments:
 
     def config_kwargs(self) -> dict[str, Any]:
         """The fields of the model's config that were given."""
-        others = ("model_name_or_path", "push_to_hub", "hub_model_id", "include_code", "license")
+        others = (
+            *("model_name_or_path", "text_model_name_or_path", "preset"),
+            *("push_to_hub", "hub_model_id", "include_code", "license"),
+        )
         return {name: value for name, value in asdict(self).items() if value is not None and name not in others}
 
 
@@ -135,7 +176,7 @@ def main() -> None:
         check_output_dir(args)
     with state.main_process_first():  # the others find in the cache what the first has prepared
         splits = load_photos(photo_args.dataset, data_dir=photo_args.data_dir, on_bad_image=photo_args.on_bad_image)
-    if photo_args.on_bad_image == "skip" and state.num_processes > 1:
+    if photo_args.on_bad_image == "skip" and (state.num_processes > 1 or photo_args.cache_frozen_layers is not False):
         splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
     if photo_args.on_bad_image == "raise":
         check_photos_to_measure_with(splits, state, args.dataloader_num_workers)
@@ -148,10 +189,17 @@ def main() -> None:
         repo_id = ensure_repo(repo_id)
 
     processor = model.image_processor
+    keeps_states = keeps_frozen_states(photo_args, model_args.preset, model, splits)
+    augmentation = photo_args.augmentation or ("none" if keeps_states and photo_args.cached_views == 1 else "paper")
+    if keeps_states and photo_args.cached_views == 1 and augmentation != "none":
+        raise ValueError(
+            f"--cache_frozen_layers keeps one view of every photo, and --augmentation {augmentation} draws a new one "
+            "each epoch: say how many to keep with --cached_views, or train with --augmentation none"
+        )
     photos = {
         split: splits.torch_dataset(split, transform, on_bad_image=photo_args.on_bad_image)
         for split, transform in {
-            "train": train_transform(photo_args.augmentation, processor),
+            "train": train_transform(augmentation, processor),
             "query": eval_transform(processor),
             "database": eval_transform(processor),
         }.items()
@@ -159,20 +207,42 @@ def main() -> None:
     sampler = None
     if photo_args.class_balanced:
         sampler = class_balanced_sampler(photos["train"].labels, generator=torch.Generator())
-    results = train(
-        model,
-        photos["train"],
-        args,
-        photos["query"],
-        photos["database"],
-        train_sampler=sampler,
-        saved_beside=[processor, tokenizer],
-    )
+    if hasattr(photos["train"], "__len__"):
+        steps = len(photos["train"]) // (args.per_device_train_batch_size * state.num_processes)
+        args = args.with_epochs(num_epochs(model_args.preset, steps))
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        train_photos = photos["train"]
+        if keeps_states:
+            train_photos = stack.enter_context(
+                keep_frozen_states(
+                    model,
+                    train_photos,
+                    f"{args.output_dir}.frozen_states",
+                    [derived_seed(args.seed, view) for view in range(photo_args.cached_views)],
+                    mixed_precision=args.mixed_precision,
+                    batch_size=args.per_device_eval_batch_size,
+                    num_workers=args.dataloader_num_workers,
+                )
+            )
+        seconds_of_cache = time.perf_counter() - started
+        results = train(
+            model,
+            train_photos,
+            args,
+            photos["query"],
+            photos["database"],
+            train_sampler=sampler,
+            saved_beside=[processor, tokenizer],
+        )
     if not state.is_main_process:
         return
     for dataset in photos.values():
         dataset.report_bad_images()
-    results |= {"photos": {"name": splits.name, **splits.counts}, "augmentation": photo_args.augmentation}
+    results |= {"photos": {"name": splits.name, **splits.counts}, "preset": model_args.preset}
+    results |= {"augmentation": augmentation, "cached_views": photo_args.cached_views if keeps_states else None}
+    if keeps_states:
+        results["cache_runtime"] = seconds_of_cache
     folder = Path(args.output_dir)
     write_outputs(folder, model, processor, results, photos["query"], splits)
     write_model_card(folder, model.config, CardPhotos.from_splits(splits), results, repo_id, model_args.license)
@@ -196,7 +266,26 @@ def parse_arguments() -> tuple[PhotoArguments, ModelArguments, ConceptHashTraini
     first_look = parser.parse_args(words)
     if first_look.dataset == TOY_BIRDS and first_look.model_name_or_path is None:
         parser.set_defaults(**(TOY_RECIPE | from_file))
+        return parser.parse_args_into_dataclasses(words)
+    if first_look.model_name_or_path is None:
+        from_file = {"model_name_or_path": DEFAULT_VISION, "text_model_name_or_path": TEXT} | from_file
+        print(f"building on {DEFAULT_VISION}, with the words of {TEXT}", flush=True)
+    base = _load_config(first_look.model_name_or_path or DEFAULT_VISION)
+    if not isinstance(base, ConceptHashConfig):
+        joins = model_fields(first_look.preset, vision_config_of(base)).get("first_adapted_layer", 0)
+        parser.set_defaults(**(training_fields(first_look.preset, joins) | from_file))
     return parser.parse_args_into_dataclasses(words)
+
+
+def keeps_frozen_states(args: PhotoArguments, preset: Preset, model: ConceptHashModel, splits: PhotoSplits) -> bool:
+    """Whether the frozen layers are computed once: as asked for, else for small sets by the fast preset."""
+    if args.cache_frozen_layers is not None:
+        return args.cache_frozen_layers
+    joins_late = model.config.vision_config.first_adapted_layer > 0 and model.config.freeze_backbone
+    num_photos = splits.counts.get("train")  # None of a stream
+    if preset != "fast" or not joins_late or num_photos is None or args.augmentation not in (None, "none"):
+        return False
+    return frozen_states_size(model, num_photos, args.cached_views) <= LARGEST_CACHE
 
 
 def read_argument_file(path: str) -> dict[str, str]:
@@ -244,17 +333,15 @@ def new_output_dir(stem: str, state: PartialState) -> str:
 
 
 def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
-    """A new model around a CLIP, or a saved one with the classes of these photos."""
+    """A new model on a backbone, or a saved one with the classes of these photos."""
     path = args.model_name_or_path
     if path is not None and isinstance(_load_config(path), ConceptHashConfig):
         return _load_for_fine_tuning(path, args.config_kwargs(), splits)
-    new = {"class_names": splits.class_names, "template": splits.template, **args.config_kwargs()}
+    new = {"class_names": splits.class_names, "template": splits.template, "preset": args.preset}
+    new |= args.config_kwargs()
     if path is not None:
-        return ConceptHashModel.from_clip(path, **new), AutoTokenizer.from_pretrained(path)
-    if splits.name != TOY_BIRDS:
-        raise ValueError(
-            "give --model_name_or_path: a CLIP such as openai/clip-vit-base-patch32, or a saved ConceptHash model"
-        )
+        text = text_source(path, args.text_model_name_or_path) or TEXT
+        return ConceptHashModel.from_backbone(path, text=text, **new), load_tokenizer(text)
     # transformers saves on the first process only, so all read what that one has written
     state = PartialState()
     (folder,) = broadcast_object_list([tempfile.mkdtemp() if state.is_main_process else None])
@@ -273,7 +360,10 @@ def _load_config(path: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--model_name_or_path {path} cannot be loaded: {error}") from error
+        raise ValueError(
+            f"--model_name_or_path {path} cannot be loaded ({error}). Without a network, give folders: "
+            "--model_name_or_path with a DINOv2, ViT, CLIP or SigLIP, --text_model_name_or_path with a CLIP"
+        ) from error
 
 
 def _load_for_fine_tuning(
@@ -282,8 +372,9 @@ def _load_for_fine_tuning(
     """Backbone, adapters, concepts and hash function stay; class embeddings and centroids are of the new classes."""
     saved = AutoConfig.from_pretrained(path)
     for name in FIXED_BY_TRAINING:
-        if config_kwargs.get(name, getattr(saved, name)) != getattr(saved, name):
-            raise ValueError(f"--{name} {config_kwargs[name]}: the saved model {path} has {getattr(saved, name)}")
+        has = getattr(saved if hasattr(saved, name) else saved.vision_config, name)
+        if config_kwargs.get(name, has) != has:
+            raise ValueError(f"--{name} {config_kwargs[name]}: the saved model {path} has {has}")
     changed = {name: value for name, value in config_kwargs.items() if name not in FIXED_BY_TRAINING}
     model = ConceptHashModel.from_pretrained(path, **changed)
     if model.text_model is None:

@@ -19,8 +19,6 @@ from .hashing import on_cpu
 from .modeling_concepthash import ConceptHashModel
 from .modes import evaluating
 
-FILE = "frozen_states.tmp"
-
 
 class FrozenStates(Dataset):
     """Tokens of photos where the concept tokens join them, in place of the photos.
@@ -56,7 +54,7 @@ def frozen_states_size(model: ConceptHashModel, num_photos: int, views: int = 1)
 def keep_frozen_states(
     model: ConceptHashModel,
     photos: Dataset,
-    folder: str | Path,
+    file: str | Path,
     view_seeds: Sequence[int] = (0,),
     *,
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None,
@@ -66,12 +64,12 @@ def keep_frozen_states(
 ) -> Iterator[FrozenStates]:
     """Run the layers before the concept tokens once for every photo, and train on what they gave.
 
-    The file is removed at the end. Several processes share the work, and the file: they must see the same folder.
+    The file is removed at the end. Several processes share the work, and the file: they must see the same disk.
 
     Args:
         model: with a frozen backbone, and concept tokens that join it later than at its first layer.
         photos: as `training.train` takes them; drawn once for every view.
-        folder: where the file goes while the context lasts.
+        file: where the states are while the context lasts.
         view_seeds: one for each view of a photo: of its augmentation.
         mixed_precision: as in training; default the launcher's.
         batch_size: photos at a time and process.
@@ -86,22 +84,21 @@ def keep_frozen_states(
             photos are a stream, or the disk has not the room.
 
     Example:
-        >>> with keep_frozen_states(model, photos, "outputs/birds") as states:  # doctest: +SKIP
+        >>> with keep_frozen_states(model, photos, "outputs/birds.states") as states:  # doctest: +SKIP
         ...     train(model, states, args)
     """
     _check_can_be_kept(model, photos)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
     num_photos = len(photos)  # type: ignore[arg-type]
-    needed, free = frozen_states_size(model, num_photos, len(view_seeds)), shutil.disk_usage(folder).free
+    needed, free = frozen_states_size(model, num_photos, len(view_seeds)), shutil.disk_usage(file.parent).free
     if needed > free:
         raise ValueError(
-            f"keeping the frozen layers of {num_photos} photos needs {needed / 1e9:.1f} GB in {folder}, which has "
-            f"{free / 1e9:.1f} GB; train without --cache_frozen_layers, or with fewer --cached_views"
+            f"keeping the frozen layers of {num_photos} photos needs {needed / 1e9:.1f} GB in {file.parent}, which "
+            f"has {free / 1e9:.1f} GB; train without --cache_frozen_layers, or with fewer --cached_views"
         )
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision)
     model.to(accelerator.device)
-    file = folder / FILE
     try:
         labels = _write(model, photos, file, view_seeds, accelerator, batch_size, num_workers, collate_fn)
         accelerator.wait_for_everyone()

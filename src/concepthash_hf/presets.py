@@ -11,6 +11,9 @@ from transformers import PreTrainedConfig
 Preset = Literal["fast", "paper"]
 # optimizer steps of the fast recipe on a small set; a large one is seen FAST_EPOCHS times
 FAST_STEPS, FAST_EPOCHS = 750, 8
+PUBLISHED_EPOCHS = 100
+# a cache of frozen layers that is larger than this is not made unasked
+LARGEST_CACHE = 8e9
 
 
 def model_fields(preset: Preset, backbone: PreTrainedConfig) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def num_epochs(preset: Preset, steps_per_epoch: int) -> int:
         steps_per_epoch: batches in an epoch.
     """
     if preset == "paper":
-        return 100
+        return PUBLISHED_EPOCHS
     return max(FAST_EPOCHS, round(FAST_STEPS / max(1, steps_per_epoch)))
 
 

@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -44,6 +44,7 @@ from .hashing import hash_dataset, on_cpu
 from .interruption import Interrupted, Stop, noticing_signals
 from .metrics import retrieval_metrics
 from .modeling_concepthash import ConceptHashModel
+from .presets import PUBLISHED_EPOCHS
 from .together import on_main_process, one_writer_of_all
 from .whole_files import write_json
 
@@ -64,7 +65,7 @@ class ConceptHashTrainingArguments:
     output_dir: str = field(
         default="outputs/concepthash", metadata={"help": "Where the model, the checkpoints and the results go."}
     )
-    num_train_epochs: int = field(default=100, metadata={"help": "Epochs in all."})
+    num_train_epochs: int | None = field(default=None, metadata={"help": "Epochs in all; default the preset's."})
     warmup_epochs: int | None = field(
         default=None, metadata={"help": "Epochs of linear warm-up; default a tenth of the epochs, at least 1."}
     )
@@ -113,12 +114,18 @@ class ConceptHashTrainingArguments:
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if self.optimizer not in ("sgd", "adamw"):
             raise ValueError(f"optimizer must be sgd or adamw, got {self.optimizer!r}")
+        if self.num_train_epochs is None:
+            return
         if self.warmup_epochs is None:
             self.warmup_epochs = max(1, round(self.num_train_epochs / 10))
         if not 0 <= self.warmup_epochs <= self.num_train_epochs:
             raise ValueError(
                 f"warmup_epochs must lie in 0 ... num_train_epochs ({self.num_train_epochs}), got {self.warmup_epochs}"
             )
+
+    def with_epochs(self, default: int) -> "ConceptHashTrainingArguments":
+        """The same with a number of epochs, if none was given."""
+        return replace(self, num_train_epochs=default) if self.num_train_epochs is None else self
 
 
 def learning_rate_at_step(progress: float, num_epochs: int, warmup_epochs: int, learning_rate: float) -> float:
@@ -203,6 +210,7 @@ def train(
         FloatingPointError: if loss or weights are not finite; says since which step. The last checkpoint stays.
         Interrupted: if the process was sent SIGINT or SIGTERM; says how to go on.
     """
+    args = args.with_epochs(PUBLISHED_EPOCHS)
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
     check_output_dir(args)
     evaluation = None
@@ -214,7 +222,7 @@ def train(
         run = _Run(model, train_dataset, args, accelerator, train_sampler, collate_fn)
         _check_room(args, model)
         if checkpoint:
-            check_goes_on(checkpoint, run.settings, args.num_train_epochs)
+            check_goes_on(checkpoint, run.settings, cast(int, args.num_train_epochs))
         accelerator.wait_for_everyone()  # all have looked before one writes
         on_main_process(accelerator, lambda: remove_unfinished(args.output_dir))
         if args.report_to:
@@ -227,15 +235,15 @@ def _train(
     run: "_Run", checkpoint: Path | None, evaluation: "_Evaluation | None", saved_beside: Sequence[Any]
 ) -> dict[str, Any]:
     """Epochs, model, evaluation, results."""
-    args, accelerator = run.args, run.accelerator
+    args, accelerator, num_epochs = run.args, run.accelerator, cast(int, run.args.num_train_epochs)
     first_epoch = run.load_checkpoint(checkpoint) if checkpoint else 0
     started = time.perf_counter()
     with noticing_signals() as run.stop:
-        for epoch in range(first_epoch, args.num_train_epochs):
+        for epoch in range(first_epoch, num_epochs):
             run.train_one_epoch(epoch)
             if args.save_epochs and (epoch + 1) % args.save_epochs == 0:
                 run.save_checkpoint(epoch + 1)
-            is_last = epoch + 1 == args.num_train_epochs
+            is_last = epoch + 1 == num_epochs
             if evaluation and args.eval_epochs and (epoch + 1) % args.eval_epochs == 0 and not is_last:
                 accelerator.log(evaluation.run(run.unwrapped, args, accelerator), step=run.step)
     metrics = run.summary(time.perf_counter() - started)
@@ -360,13 +368,17 @@ class _Run:
         self._share_buffers()
 
     def _set_learning_rate(self, epoch: int, batches: int) -> float:
-        args, warmup_epochs = self.args, self.args.warmup_epochs or 0
+        args, warmup_epochs, num_epochs = (
+            self.args,
+            self.args.warmup_epochs or 0,
+            cast(int, self.args.num_train_epochs),
+        )
         if args.lr_schedule == "epoch":
-            rate = learning_rate_at(epoch, args.num_train_epochs, warmup_epochs, args.learning_rate)
+            rate = learning_rate_at(epoch, num_epochs, warmup_epochs, args.learning_rate)
         else:
             # the middle of a batch: the first is not lost on a rate of 0, nor the last
             progress = epoch + max(batches - 0.5, 0) / cast(int, self.steps_per_epoch)
-            rate = learning_rate_at_step(progress, args.num_train_epochs, warmup_epochs, args.learning_rate)
+            rate = learning_rate_at_step(progress, num_epochs, warmup_epochs, args.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 from transformers.image_processing_utils import BaseImageProcessor
 
 Transform = Callable[[Image.Image], Tensor]
-Preset = Literal["paper", "reference", "gentle"]
+Preset = Literal["paper", "reference", "gentle", "none"]
 
 BICUBIC = v2.InterpolationMode.BICUBIC
 
@@ -28,7 +28,7 @@ def image_size(image_processor: BaseImageProcessor) -> int:
     return crop["height"]
 
 
-def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> v2.Compose:
+def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> "Transform":
     """Augmentation for training.
 
     Size, mean and standard deviation are those of the image processor that is saved with the model.
@@ -37,7 +37,8 @@ def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> v2.C
         preset: "paper" is random-resized-crop (bicubic) and horizontal flip; "reference", what the authors' code does,
             is resize the shorter side to 8/7 of the size (bilinear), flip, TrivialAugmentWide (bicubic) and centre
             crop. "gentle" is the paper's with at least 60 % of the picture in the crop (there 8 %): for few epochs on
-            pictures that the thing fills, where a small crop loses the very part that tells classes apart.
+            pictures that the thing fills, where a small crop loses the very part that tells classes apart. "none" is
+            `eval_transform`.
         image_processor: the model's.
 
     Returns:
@@ -46,6 +47,8 @@ def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> v2.C
     Raises:
         ValueError: for any other preset.
     """
+    if preset == "none":
+        return eval_transform(image_processor)
     size = image_size(image_processor)
     flip = v2.RandomHorizontalFlip()
     # torchvision's uint8 kernels are faster than PIL's; they have no bicubic warp, which TrivialAugmentWide needs
@@ -58,7 +61,8 @@ def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> v2.C
         steps = [v2.Resize(round(size * 8 / 7)), flip, augment, v2.CenterCrop(size), v2.PILToTensor()]
     else:
         raise ValueError(
-            f'augmentation presets are "paper", "reference" and "gentle", got {preset!r}; or pass your own callable'
+            f'augmentation presets are "paper", "reference", "gentle" and "none", got {preset!r}; or pass your own '
+            "callable"
         )
     normalize = v2.Normalize(list(image_processor.image_mean), list(image_processor.image_std))
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), normalize])
