@@ -462,7 +462,8 @@ class _Snapshot:
 
     def __init__(self, run: _Run):
         self.step = run.step
-        self.weights = _copied({name: tensor for name, tensor in _learned(run.unwrapped)})
+        # detached: what comes from a GPU would else be part of a graph, which cannot be copied
+        self.weights = _copied({name: tensor.detach() for name, tensor in _learned(run.unwrapped)})
         self.optimizer = _copied(run.optimizer.state_dict())
         scaler = run.accelerator.scaler
         self.scaler = None if scaler is None else _copied(scaler.state_dict())
