@@ -179,7 +179,7 @@ def main() -> None:
     if photo_args.on_bad_image == "skip" and (state.num_processes > 1 or photo_args.cache_frozen_layers is not False):
         splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
     if photo_args.on_bad_image == "raise":
-        check_photos_to_measure_with(splits, state, args.dataloader_num_workers)
+        check_photos(splits, state, args.dataloader_num_workers)
     set_seed(args.seed)
     model, tokenizer = load_model(model_args, splits)
     if args.output_dir is None:
@@ -299,22 +299,23 @@ def read_argument_file(path: str) -> dict[str, str]:
     return {name: value for name, value in options.items() if value not in ("", "null")}
 
 
-def check_photos_to_measure_with(splits: PhotoSplits, state: PartialState, num_workers: int) -> None:
-    """Read them all once: an unreadable photo of these would else be met after the last epoch.
+def check_photos(splits: PhotoSplits, state: PartialState, num_workers: int) -> None:
+    """Read them all once: an unreadable photo would else be met in the middle, or after the last epoch.
 
     Raises:
         ValueError: if some cannot be read.
     """
     bad: list[BadImage] = []
     if state.is_main_process:
-        for photos in (splits.query, splits.database):
-            if isinstance(photos, datasets.Dataset) and photos is not splits.train:
+        different = {id(photos): photos for photos in (splits.train, splits.query, splits.database)}
+        for photos in different.values():
+            if isinstance(photos, datasets.Dataset):
                 bad += find_bad_images(photos, splits.image_column, num_workers)
     (bad,) = broadcast_object_list([bad])
     if bad:
         raise ValueError(
-            f"{len(bad)} of the photos to measure with cannot be read, such as {bad[0].path}: {bad[0].reason}. Repair "
-            "or remove them, or leave them out with --on_bad_image skip"
+            f"{len(bad)} of the photos cannot be read, such as {bad[0].path}: {bad[0].reason}. Repair or remove them, "
+            "or leave them out with --on_bad_image skip"
         )
 
 

@@ -1,6 +1,8 @@
 """How a script ends: with its work done, with one line about what was wrong, or told to stop."""
 
+import ctypes
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -36,6 +38,8 @@ def run_script(main: Callable[[], Any]) -> None:
     record_before = logging.getLogRecordFactory()
     logging.setLogRecordFactory(_PrintableRecord)
     term_before = signal.signal(signal.SIGTERM, _stop)
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        _end_with_launcher()
     try:
         main()
     except KeyboardInterrupt as stop:
@@ -61,6 +65,13 @@ def _in_words(error: BaseException) -> str:
 class _PrintableRecord(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802
         return printable(super().getMessage())
+
+
+def _end_with_launcher() -> None:
+    """`accelerate launch` passes no signal on: let its end be one, or this process would go on without it."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -139,6 +141,33 @@ def test_a_second_run_takes_a_new_folder_and_both_load_again(run, few_toy_birds,
     with Image.open(first / "concepts.png") as sheet:
         assert sheet.width > 5 * 100  # a photo and four concepts
         assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 1000
+
+
+@pytest.mark.parametrize(("number", "launcher"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_a_signal_keeps_what_is_done(tmp_path, number, launcher):
+    """Also one that only `accelerate launch` gets; then `--resume_from_checkpoint` goes on to the end."""
+    script = [str(Path(__file__).with_name("train_on_few_toy_birds.py")), "--output_dir", "run", "--num_train_epochs"]
+    command = [sys.executable, *(["-m", "accelerate.commands.launch"] if launcher else []), *script]
+    options = {"cwd": tmp_path, "env": os.environ | {"OMP_NUM_THREADS": "1"}, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, "500"], **options)
+    printed = ""
+    while "epoch 3/500" not in printed:
+        printed += (more := process.stderr.read(20))
+        assert more, printed
+    process.send_signal(number)
+    printed += process.stderr.read()  # until nobody, no orphan either, holds it open
+    if not launcher:  # which has an exit status of its own
+        assert process.wait() == 128 + number
+    else:
+        process.wait()
+    found = re.search(
+        rf"stopped by {number.name}: (\d+) epochs are kept in run; go on with --resume_from_checkpoint run", printed
+    )
+    assert found and "Traceback" not in printed.split("stopped by")[0], printed[-3000:]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [f"checkpoint-{found[1]}"]
+    resumed = subprocess.run([*command, found[1], "--resume_from_checkpoint", "run"], **options, check=False)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == WRITTEN | {f"checkpoint-{found[1]}"}
 
 
 # --- photos in folders
@@ -299,6 +328,18 @@ def broken_picture(folder: Path) -> None:
     (folder / "train" / NAMES[1].replace(" ", "_") / "3.png").write_bytes(b"no picture")
 
 
+def broken_test_picture(folder: Path) -> None:
+    draw_photos(folder, NAMES[:2])
+    (folder / "test" / NAMES[1].replace(" ", "_") / "101.png").write_bytes(b"no picture")
+
+
+def one_each(folder: Path) -> None:
+    """Without a split, and one photo of most classes."""
+    for name in NAMES[:12]:
+        (folder / name).mkdir(parents=True)
+        draw_bird(name, 0, 32).image.save(folder / name / "0.png")
+
+
 def few(folder: Path) -> None:
     draw_photos(folder, NAMES[:2], train=2)
 
@@ -313,7 +354,11 @@ def good(folder: Path) -> None:
         (empty, [], "no pictures in .*birds: expected a folder for each class"),
         (one_class, [], "birds has only the class 'red-crowned_barred_finch' to train on.*two classes"),
         (unknown_test_class, [], "1 classes of the query photos have no photo in train.*: dodo"),
-        (broken_picture, [], r"train/red-crowned_spotted_finch/3.png .*not a picture"),
+        (broken_picture, [], "train/red-crowned_spotted_finch/3.png.*not a picture"),
+        (broken_test_picture, [], "1 of the photos cannot be read, such as .*101.png: not a picture"),
+        (one_each, [], "photos to ask with|query photos"),
+        (good, ["--per_device_train_batch_size", "1"], "normalises over a batch, which takes two photos"),
+        (good, ["--learning_rate", "nan"], "learning_rate must be a finite number, got nan"),
         (few, [], "4 photos do not fill one batch of 8 on each of 1 process"),
         (good, ["--num_bits", "30"], "num_bits must be a multiple of num_concepts.*num_bits=30, num_concepts=4"),
         (good, ["--num_train_epochs", "0"], "num_train_epochs must be at least 1, got 0"),
