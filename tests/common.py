@@ -1,5 +1,6 @@
 """Tiny models, photos and labels for the tests of the model."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,13 @@ def save_tiny_clip(folder: Path) -> Path:
     """A CLIP without tokenizer and image processor."""
     CLIPModel(tiny_clip_config()).save_pretrained(folder)
     return folder
+
+
+def forget_checksums(folder: Path) -> None:
+    """As if the model had been saved by an older version, which did not note what weights belong to a config."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["weights_sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def to_reference_names(model: ConceptHashModel) -> dict[str, torch.Tensor]:

@@ -305,7 +305,7 @@ def test_the_config_of_a_whole_checkpoint_does_not_make_a_backbone(kind, model, 
     with pytest.raises(OSError, match="no file named model.safetensors"):
         kind.from_pretrained(small)
     (small / WEIGHTS_NAME).rename(small / "model.safetensors")
-    with pytest.raises(ValueError, match="weights of the backbone are missing"):
+    with pytest.raises(ValueError, match="weights of the backbone or the hash function are missing"):
         kind.from_pretrained(small)
 
 

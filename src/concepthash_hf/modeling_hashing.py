@@ -13,12 +13,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .backbones import FAMILIES, Adapter, family_of
 from .codes import binarize, pack_bits
 from .modes import evaluating
-from .small_checkpoints import VARIANT, WEIGHTS_NAME, SmallCheckpoint, leave_out_base
+from .saved_weights import CHECKSUMS, check_belong, save_together
+from .small_checkpoints import VARIANT, SmallCheckpoint, leave_out_base
+from .whole_files import complete_interrupted
 
 # of `from_pretrained`, what says where on the Hub to look
 _HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
@@ -80,9 +81,14 @@ class HashingPreTrainedModel(PreTrainedModel):
             OSError: if there is no checkpoint.
         """
         source, small = pretrained_model_name_or_path, None
+        may_differ = kwargs.pop("ignore_mismatched_sizes", False)
+        # the error of transformers names none
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         if source is not None:
             hub_kwargs = {name: kwargs[name] for name in _HUB_KWARGS if name in kwargs}
+            complete_interrupted(Path(source))
             config_dict, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
+            check_belong(source, config_dict, hub_kwargs)
             moved = {
                 "base_model_name_or_path": base_model_name_or_path or getattr(config, "base_model_name_or_path", None),
                 "text_base_name_or_path": text_base_name_or_path or getattr(config, "text_base_name_or_path", None),
@@ -90,13 +96,11 @@ class HashingPreTrainedModel(PreTrainedModel):
             small = SmallCheckpoint.find(source, config_dict, moved, hub_kwargs)
         try:
             if small is None:
-                loaded = super().from_pretrained(
-                    source, *model_args, config=config, output_loading_info=True, **kwargs
-                )
+                loaded = super().from_pretrained(source, *model_args, config=config, **kwargs)
             else:
                 state = small.state_dict(cls._towers_with_base)
                 loaded = super().from_pretrained(
-                    None, *model_args, config=config or source, state_dict=state, output_loading_info=True, **kwargs
+                    None, *model_args, config=config or source, state_dict=state, **kwargs
                 )
         except SafetensorError as error:
             raise ValueError(
@@ -104,10 +108,11 @@ class HashingPreTrainedModel(PreTrainedModel):
                 "(force_download=True)"
             ) from error
         model, info = loaded
+        vars(model.config).pop(CHECKSUMS, None)  # of the files, not of what becomes of the model
         if small is not None:
             model._remember_origin(small)
         if source is not None:
-            model._check_backbone_was_there(source, info["missing_keys"])
+            model._check_can_hash(source, info["missing_keys"], info["mismatched_keys"], may_differ)
         # loading replaces the parameters, and all that it puts in require gradients
         model._set_requires_grad()
         return loaded if output_loading_info else model
@@ -136,7 +141,6 @@ class HashingPreTrainedModel(PreTrainedModel):
             ValueError: for `trained_only`, if the model has no base, that cannot be loaded, or the frozen weights are
                 not those of it.
         """
-        stale = WEIGHTS_NAME
         if trained_only:
             if not hasattr(self.config, "base_fingerprints"):
                 raise ValueError(
@@ -144,14 +148,22 @@ class HashingPreTrainedModel(PreTrainedModel):
                     "the tower's class too"
                 )
             state_dict, self.config.base_fingerprints = leave_out_base(state_dict or self.state_dict(), self.config)
-            kwargs["variant"], stale = VARIANT, SAFE_WEIGHTS_NAME
+            kwargs["variant"] = VARIANT
+        folder = Path(save_directory)
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", folder.name)
+
+        def save(place: Path) -> None:
+            super(HashingPreTrainedModel, self).save_pretrained(place, is_main_process, state_dict, *args, **kwargs)
+
         try:
-            super().save_pretrained(save_directory, is_main_process, state_dict, *args, **kwargs)
+            if is_main_process:
+                save_together(save, folder)
+            else:  # it may be asked for its part of the weights
+                save(folder)
         finally:
             if trained_only:
                 self.config.base_fingerprints = None
-        if is_main_process:
-            (Path(save_directory) / stale).unlink(missing_ok=True)
 
     def set_attn_implementation(self, attn_implementation: str | dict, *args: Any, **kwargs: Any) -> None:
         """Choose how attention is computed: see `transformers.PreTrainedModel.set_attn_implementation`."""
@@ -234,11 +246,29 @@ class HashingPreTrainedModel(PreTrainedModel):
                 setattr(self.config, base.field, base.name_or_path)
                 setattr(self.config, base.field.replace("name_or_path", "revision"), base.revision)
 
-    def _check_backbone_was_there(self, source: str | Path, missing: Iterable[str]) -> None:
-        """Parts of ours may be started anew, with transformers' warning; a random backbone is of no use."""
+    def _check_can_hash(
+        self, source: str | Path, missing: Iterable[str], mismatched: Iterable[tuple], may_differ: bool
+    ) -> None:
+        """Training heads may be started anew, with transformers' warning; neither backbone nor hash function may."""
+        prefix = "" if self.base_model is self else f"{self.base_model_prefix}."
+        tower = {f"{prefix}{name}": tensor for name, tensor in self.base_model.state_dict().items()}
         backbone = set(self.backbone_parameters())
-        lost = {name for name, parameter in self.named_parameters() if parameter in backbone} & set(missing)
-        if lost:
+        needed = tower.keys() | {name for name, parameter in self.named_parameters() if parameter in backbone}
+        if unfit := [found for found in mismatched if not may_differ or found[0] in needed]:
+            name, there, here = unfit[0]
             raise ValueError(
-                f"{source} is incomplete: {len(lost)} weights of the backbone are missing, such as {min(lost)}"
+                f"{len(unfit)} weights of {source} do not fit its config, such as {name}: its shape is "
+                f"{tuple(there)}, not {tuple(here)}"
             )
+        if lost := needed & set(missing):
+            raise ValueError(
+                f"{source} is incomplete: {len(lost)} weights of the backbone or the hash function are missing, such "
+                f"as {min(lost)}"
+            )
+        spoiled = [
+            name
+            for name, tensor in tower.items()
+            if tensor.is_floating_point() and not tensor.is_meta and not bool(tensor.isfinite().all())
+        ]
+        if spoiled:
+            raise ValueError(f"{source} is damaged: {len(spoiled)} weights are not finite, such as {spoiled[0]}")

@@ -1,14 +1,15 @@
 """Files that are there whole or not at all, and folders with one writer at a time.
 
 A file is written in a scratch folder beside its place, brought to the disk, and then renamed into it. What a kill
-leaves of that, the next writer of the folder removes.
+leaves of that, the next writer of the folder removes; files that belong together, once all are ready, it puts into
+their places.
 """
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 
 _SCRATCH = ".writing-"  # begins the names of scratch folders
 _LOCK = ".writing.lock"
+_READY = ".ready"  # in a scratch folder: all of it is written, and this lists what it replaces
 _WAIT, _POLL = 10.0, 0.01  # seconds; long enough for the other to finish a file
 
 
@@ -50,6 +52,8 @@ def one_writer(folder: str | Path) -> Iterator[Path]:
     try:
         if lock.lock_counter == 1:
             for scratch in folder.glob(f"{_SCRATCH}*"):
+                if (scratch / _READY).is_file():
+                    _put_ready(scratch, folder)
                 shutil.rmtree(scratch, ignore_errors=True)
         yield folder
     finally:
@@ -100,6 +104,39 @@ def put(part: Path, path: Path) -> None:
     finish(part)
     os.replace(part, path)
     sync_folder(path.parent)
+
+
+def put_together(scratch: Path, folder: Path, replaced: Iterable[str] = ()) -> None:
+    """Put all files of a scratch folder into their places: all, or after a kill none, or the rest by the next writer.
+
+    Args:
+        scratch: holds nothing but finished files.
+        folder: their place.
+        replaced: names of files in it that go, where there is no new one.
+    """
+    files = list(scratch.iterdir())
+    for file in files:
+        finish(file)
+    stale = sorted(set(replaced) - {file.name for file in files})
+    write_json(scratch / _READY, stale)
+    sync_folder(scratch)
+    _put_ready(scratch, folder)
+
+
+def complete_interrupted(folder: Path) -> None:
+    """Put the files into their places that a killed `put_together` has left, before they are read."""
+    if any(folder.glob(f"{_SCRATCH}*/{_READY}")):
+        with one_writer(folder):
+            pass
+
+
+def _put_ready(scratch: Path, folder: Path) -> None:
+    for name in json.loads((scratch / _READY).read_text()):
+        (folder / Path(name).name).unlink(missing_ok=True)
+    for file in scratch.iterdir():
+        if file.name != _READY:
+            os.replace(file, folder / file.name)
+    sync_folder(folder)
 
 
 def finish(file: Path) -> None:
