@@ -14,9 +14,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from .json_files import check_fields, read_object
+from .json_files import check_fields, read_object, write_object
 from .together import on_main_process
-from .whole_files import finish, is_left_behind, naming_errors, sync_folder, write_json
+from .whole_files import finish, is_left_behind, naming_errors, sync_folder
 
 PREFIX = "checkpoint-"
 PROGRESS = "progress.json"
@@ -167,7 +167,7 @@ def _finish(partial: Path, final: Path, progress: dict[str, Any]) -> None:
         for file in files:
             finish(file)
         checksums = {file.relative_to(partial).as_posix(): _sha256(file) for file in files}
-        write_json(partial / PROGRESS, progress | {"files": checksums})
+        write_object(partial / PROGRESS, progress | {"files": checksums})
         older = [folder for folder in _checkpoints(final.parent) if folder != final]
         if final.exists():  # of a run that is written over: so that there is one at every moment
             aside = final.with_name(f"{PREFIX}0{_epochs_done(final)}")

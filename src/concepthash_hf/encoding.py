@@ -30,10 +30,10 @@ from .data.transforms import Transform
 from .hashing import on_cpu
 from .index import CodeIndex, CodeSpec
 from .interruption import Interrupted, Stop, noticing_signals
-from .json_files import check_fields, read_object
+from .json_files import check_fields, read_object, write_object
 from .modeling_concepthash import ConceptHashPreTrainedModel
 from .together import one_writer_of_all
-from .whole_files import is_left_behind, replacing, write_file, write_json
+from .whole_files import is_left_behind, replacing, write_file
 
 FORMAT_VERSION = 2  # 1 had no checksums
 PLAN_FILE = "encoding.json"
@@ -117,7 +117,7 @@ def encode_collection(
         missing = [file for file in files if not file.is_written()]
         accelerator.wait_for_everyone()  # all have looked before one writes
         if accelerator.is_main_process:
-            write_json(folder / PLAN_FILE, plan)
+            write_object(folder / PLAN_FILE, plan)
             for file in missing:
                 if file.path.exists():
                     logger.warning("%s is damaged: its photos are hashed again", file.path)

@@ -1,12 +1,17 @@
 """JSON files that this package wrote: an object with known fields, read as if a stranger had sent it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, get_args
 
+from .whole_files import write_json
+
 Fields: TypeAlias = Mapping[str, type | UnionType]
+
+CHECKSUM = "checksum"  # of the other fields
 
 _MOST_BYTES = 2**24
 _IN_WORDS = {
@@ -20,8 +25,17 @@ _IN_WORDS = {
 _SHOWN = 60  # characters of what was found
 
 
+def write_object(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object with a checksum of its fields, whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written; says which file and why.
+    """
+    write_json(path, {**values, CHECKSUM: _checksum(values)})
+
+
 def read_object(path: Path, fields: Fields, remedy: str) -> dict[str, Any]:
-    """Read a JSON object and check that it has the fields it should have; others may be there too.
+    """Read a JSON object and check that it has the fields it should have, and its checksum, if there is one.
 
     Args:
         path: of the file.
@@ -30,7 +44,8 @@ def read_object(path: Path, fields: Fields, remedy: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no regular file, no JSON object, or a field is missing or of another type; says which.
+        ValueError: if it is no regular file, no JSON object, a field is missing or of another type, or something was
+            changed; says which.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there")
@@ -39,6 +54,9 @@ def read_object(path: Path, fields: Fields, remedy: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({str(error)[:200]}): {remedy}") from None
     check_fields(values, fields, str(path), remedy)
+    checksum = values.pop(CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(values):
+        raise ValueError(f"{path} is damaged (its content does not have the checksum it was written with): {remedy}")
     return values
 
 
@@ -73,6 +91,10 @@ def _load(path: Path) -> Any:
     if (size := path.stat().st_size) > _MOST_BYTES:
         raise ValueError(f"{size} bytes are more than such a file ever has")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _shown(value: Any) -> str:

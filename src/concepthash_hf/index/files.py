@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..json_files import check_fields, read_object
-from ..whole_files import one_writer, put, scratch_folder, write_json
+from ..json_files import check_fields, read_object, write_object
+from ..whole_files import one_writer, put, scratch_folder
 
 INDEX_NAME = "index.json"
 FORMAT_VERSION = 1
@@ -47,7 +47,7 @@ def write_index(folder: Path, header: dict[str, Any], tensors: dict[str, np.ndar
         save_file(tensors, codes)
         pq.write_table(rows, table)
         files = {"codes": _put_data(codes, folder), "rows": _put_data(table, folder)}
-        write_json(folder / INDEX_NAME, {"format_version": FORMAT_VERSION, **header, "files": files})
+        write_object(folder / INDEX_NAME, {"format_version": FORMAT_VERSION, **header, "files": files})
         current = {entry["name"] for entry in files.values()}
         for pattern in DATA_PATTERNS:
             for path in folder.glob(pattern):
