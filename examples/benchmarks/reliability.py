@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor
-from transformers.utils import logging as transformers_logging
 
 from concepthash_hf import ConceptHashModel, ConceptHashVisionModel
 from concepthash_hf.checkpoints import newest_checkpoint
@@ -241,28 +241,37 @@ def save_at_once(start: Any, kind: Kind, material: Material, folder: Path, versi
 def in_process(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function in a process of its own."""
     receiver, sender = PROCESSES.Pipe(duplex=False)
-    process = PROCESSES.Process(target=lambda: sender.send(quietly(function, *args)))
+    process = PROCESSES.Process(target=call_and_send, args=(sender, function, *args))
     process.start()
     sender.close()
     try:
-        return receiver.recv()
+        result, failure = receiver.recv()
     except EOFError:
-        raise RuntimeError(f"{function} failed") from None
-    finally:
-        process.join()
+        result, failure = None, "it crashed"
+    process.join()
+    if failure is not None:
+        raise RuntimeError(f"{function.__name__} failed: {failure}")
+    return result
 
 
-def quietly(function: Callable[..., Any], *args: Any) -> Any:
-    """Call without progress bars and warnings."""
+def call_and_send(sender: Any, function: Callable[..., Any], *args: Any) -> None:
+    """Send what comes of it, or how it failed."""
     be_quiet()
-    return function(*args)
+    try:
+        sender.send((function(*args), None))
+    except Exception:
+        sender.send((None, traceback.format_exc()))
+
+
+def quietly(function: Callable[..., Any], *args: Any) -> None:
+    """Call without showing progress."""
+    be_quiet()
+    function(*args)
 
 
 def be_quiet() -> None:
-    """Show nothing of what works."""
-    os.environ["TQDM_DISABLE"] = "1"
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    """Show neither progress nor warnings, in this process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 # --- what is saved
@@ -348,10 +357,21 @@ class FewPhotos(Dataset):
 
 def save_training(material: Material, folder: Path, version: int) -> None:
     """Four epochs with checkpoints; from the newest one, if there is one."""
-    if (folder / "all_results.json").exists():
-        return
+    if not (folder / "all_results.json").exists():
+        torch.manual_seed(0)
+        train_four_epochs(ConceptHashModel.from_pretrained(material.models[1]), folder)
+
+
+def training_content(folder: Path) -> str:
+    """The weights that its checkpoint gives."""
+    (folder / "all_results.json").unlink(missing_ok=True)
+    train_four_epochs(ConceptHashModel.from_pretrained(folder), folder)
+    return weights_digest(load_file(folder / "model.safetensors"))
+
+
+def train_four_epochs(model: ConceptHashModel, folder: Path) -> None:
+    """From the newest checkpoint, if there is one."""
     newest = newest_checkpoint(folder)
-    torch.manual_seed(0)
     args = ConceptHashTrainingArguments(
         str(folder),
         num_train_epochs=4,
@@ -361,12 +381,7 @@ def save_training(material: Material, folder: Path, version: int) -> None:
         resume_from_checkpoint=None if newest is None else str(folder),
         overwrite_output_dir=newest is None and (folder / "config.json").exists(),
     )
-    train(ConceptHashModel.from_pretrained(material.models[1]), FewPhotos(), args)
-
-
-def training_content(folder: Path) -> str:
-    """Of the weights after the last epoch."""
-    return weights_digest(load_file(folder / "model.safetensors"))
+    train(model, FewPhotos(), args)
 
 
 def weights_digest(weights: dict[str, torch.Tensor]) -> str:
