@@ -20,7 +20,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from transformers import AutoImageProcessor, HfArgumentParser
 
 from concepthash_hf import ConceptHashVisionModel
-from concepthash_hf.data import BadImage, eval_transform, load_collection
+from concepthash_hf.data import BadImage, PhotoArguments, describe_collection, eval_transform
 from concepthash_hf.encoding import UNREADABLE_FILE, add_codes, encode_collection, read_plan
 from concepthash_hf.hashing import on_cpu
 from concepthash_hf.index import CodeSpec, HammingIndex
@@ -30,19 +30,12 @@ from concepthash_hf.quoting import printable
 INDEX_FOLDER = "index"
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(PhotoArguments):
     """Which photos, by which model, into what."""
 
     model: str = field(metadata={"help": "A saved ConceptHash model: a folder or a Hub id."})
     output_dir: str = field(metadata={"help": "Where codes and index go; what is there already is not done again."})
-    dataset: str = field(
-        default="toy_birds",
-        metadata={"help": "A folder of photos, a table, toy_birds, a benchmark's short name, a Hub id."},
-    )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
-    )
     batch_size: int = field(default=64, metadata={"help": "Photos hashed at a time and process."})
     num_workers: int = field(default=0, metadata={"help": "Processes that decode photos, for each process."})
     photos_per_file: int = field(
@@ -64,7 +57,9 @@ def main() -> None:
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)  # said once is enough
     with accelerator.main_process_first():  # the others find what the first has prepared in the cache
-        collection = load_collection(args.dataset, data_dir=args.data_dir)
+        collection = args.load_collection()
+    if accelerator.is_main_process:
+        print(describe_collection(collection), flush=True)
     model = ConceptHashVisionModel.from_pretrained(args.model).to(accelerator.device)
     transform = eval_transform(AutoImageProcessor.from_pretrained(args.model))
 

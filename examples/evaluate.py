@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from transformers import AutoImageProcessor, HfArgumentParser
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel
-from concepthash_hf.data import PhotoSplits, eval_transform, load_photos
+from concepthash_hf.data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
 from concepthash_hf.hashing import hash_dataset, on_cpu
 from concepthash_hf.launch import run_script
 from concepthash_hf.metrics import (
@@ -41,18 +41,11 @@ from concepthash_hf.whole_files import replacing, write_json
 FAMILY_COLUMN = "family"
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(PhotoArguments):
     """Which model, on which photos, measured how."""
 
     model_name_or_path: str = field(metadata={"help": "A saved ConceptHash model: a folder or a Hub id."})
-    dataset: str = field(
-        default="toy_birds",
-        metadata={"help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, a table."},
-    )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
-    )
     class_families: str | None = field(
         default=None,
         metadata={"help": 'JSON file {"class name": "family"}; default the column "family", where photos have it.'},
@@ -76,7 +69,9 @@ def main() -> None:
     if on_cpu() and accelerator.num_processes == 1:
         torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
     with accelerator.main_process_first():  # the others find what the first has prepared in the cache
-        splits = load_photos(args.dataset, data_dir=args.data_dir, on_bad_image=args.on_bad_image)
+        splits = args.load_photos(args.on_bad_image)
+    if accelerator.is_main_process:
+        print(describe_photos(splits), flush=True)
     families = class_families(args, splits)
     model = ConceptHashModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
     processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)

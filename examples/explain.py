@@ -23,7 +23,7 @@ from torch.utils.data import Subset
 from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParser
 
 from concepthash_hf import ConceptHashModel
-from concepthash_hf.data import PhotoSplits, decode_image, eval_transform, load_photos
+from concepthash_hf.data import PhotoArguments, PhotoSplits, decode_image, describe_photos, eval_transform
 from concepthash_hf.explain import (
     MatchExplanation,
     concept_gallery,
@@ -49,19 +49,12 @@ from concepthash_hf.whole_files import replacing
 MOST_PHOTOS_TO_HIDE_IN = 256
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(PhotoArguments):
     """Which model, on which photos."""
 
     model_name_or_path: str = field(
         metadata={"help": "A saved ConceptHash model: a folder or a Hub id.", "aliases": ["--model"]}
-    )
-    dataset: str = field(
-        default="toy_birds",
-        metadata={"help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, a table."},
-    )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
     )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the files go; default outputs/explain-<dataset>-<bits>-<time>."}
@@ -93,7 +86,8 @@ def main() -> None:
         torch.set_num_threads(os.cpu_count() or 1)
     if min(args.num_photos, args.num_queries) < 0 or args.num_neighbours < 1:
         raise ValueError("--num_photos and --num_queries are 0 or more, --num_neighbours 1 or more")
-    splits = load_photos(args.dataset, data_dir=args.data_dir, on_bad_image=args.on_bad_image)
+    splits = args.load_photos(args.on_bad_image)
+    print(describe_photos(splits), flush=True)
     if args.on_bad_image == "skip":
         splits, _ = splits.without_bad_images(args.dataloader_num_workers)
     model = ConceptHashModel.from_pretrained(args.model_name_or_path)

@@ -19,7 +19,8 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, HfArgumentParser
 
 from concepthash_hf import ConceptHashModel
-from concepthash_hf.data import BadImageError, Collection, decode_image, eval_transform, load_collection
+from concepthash_hf.class_checks import coinciding_names, describe_coinciding
+from concepthash_hf.data import BadImageError, Collection, PhotoArguments, decode_image, eval_transform
 from concepthash_hf.encoding import code_spec
 from concepthash_hf.explain.contact_sheet import Found, Hit, contact_sheet
 from concepthash_hf.index import CodeIndex, HammingIndex, SearchResult
@@ -31,8 +32,8 @@ from concepthash_hf.whole_files import replacing
 DATABASE = ("postgresql://", "postgres://")
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(PhotoArguments):
     """What to look for, where, and how."""
 
     model: str = field(metadata={"help": "The ConceptHash model that made the codes: a folder or a Hub id."})
@@ -71,7 +72,7 @@ def main() -> None:
     known = index.get_metadata(result.ids.ravel())
     rows = [known[start : start + result.ids.shape[1]] for start in range(0, len(known), result.ids.shape[1])]
     print(printable(table(names, result, rows)))
-    found = to_show([*photos, *args.text], names, result, rows, HashedPhotos(args.dataset))
+    found = to_show([*photos, *args.text], names, result, rows, HashedPhotos(args))
     with replacing(args.output) as part:
         contact_sheet(found, index.num_bits // index.num_concepts, weights).save(part)
     print(f"\npicture: {args.output}")
@@ -121,7 +122,10 @@ def hash_words(model: ConceptHashModel, args: Arguments) -> np.ndarray:
     if model.text_model is None:
         raise ValueError(f"{args.model} was saved without its text tower, which words need")
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    return model.get_text_hash_codes(embed_class_names(model.text_model, tokenizer, args.text, args.template)).numpy()
+    embeddings = embed_class_names(model.text_model, tokenizer, args.text, args.template)
+    if groups := coinciding_names(embeddings, args.text):
+        print(f"warning: {describe_coinciding(groups)}. They find the same photos", file=sys.stderr)
+    return model.get_text_hash_codes(embeddings).numpy()
 
 
 def table(names: list[str], result: SearchResult, rows: list[list[dict[str, Any]]]) -> str:
@@ -134,9 +138,8 @@ def table(names: list[str], result: SearchResult, rows: list[list[dict[str, Any]
             result.ids[query], result.distances[query], result.concept_distances[query], rows[query], strict=True
         )
         for rank, (id, distance, per_concept, row) in enumerate(hits, 1):
-            label = row.get("label")
             by_concept = " ".join(f"{bits:>3}" for bits in per_concept)
-            what = f"{id}" if label is None else f"{as_text(label)}  ({id})"
+            what = f"{as_text(row['label'])}  ({id})" if has_label(row) else f"{id}"
             lines.append(f"{rank:>4}  {distance:>8g}  {'':>10} {by_concept}   {what}")
     return "\n".join(lines[1:])
 
@@ -152,7 +155,7 @@ def to_show(
     searches = []
     for number, (query, name) in enumerate(zip(queries, names, strict=True)):
         hits = [
-            Hit(hashed.photo(id), as_text(row.get("label") or Path(str(id)).name), distance, bits)
+            Hit(hashed.photo(id), caption_of(id, row), distance, bits)
             for id, row, distance, bits in zip(
                 result.ids[number],
                 rows[number],
@@ -169,18 +172,19 @@ class HashedPhotos:
     """The photos that were hashed, by id, where the user says they are: what an index says of places is not trusted.
 
     Args:
-        dataset: a folder, in which ids are paths; or what else `load_collection` understands; None for no photos.
+        args: whose `dataset` is a folder, in which ids are paths; or what else `load_collection` understands; None for
+            no photos.
     """
 
-    def __init__(self, dataset: str | None) -> None:
-        self.dataset = dataset
+    def __init__(self, args: PhotoArguments) -> None:
+        self.args = args
 
     def photo(self, id: Any) -> Image.Image | None:
         """The photo of a hit, or None if it is not there."""
-        if self.dataset is None:
+        if self.args.dataset is None:
             return None
         try:
-            file = regular_file_below(Path(self.dataset), str(id))
+            file = regular_file_below(Path(self.args.dataset), str(id))
             if file is not None:
                 return decode_image(file)
             return self._collection.image(self._row_of[id]) if id in self._row_of else None
@@ -189,7 +193,7 @@ class HashedPhotos:
 
     @cached_property
     def _collection(self) -> Collection:
-        return load_collection(self.dataset)
+        return self.args.load_collection()
 
     @cached_property
     def _row_of(self) -> dict[Any, int]:
@@ -205,9 +209,19 @@ def regular_file_below(folder: Path, name: str) -> Path | None:
         return None
 
 
+def has_label(row: dict[str, Any]) -> bool:
+    """Whether an item has a label; indexes of other people may have none, or 0."""
+    return row.get("label") not in (None, "", [])
+
+
+def caption_of(id: Any, row: dict[str, Any]) -> str:
+    """What stands below a hit."""
+    return as_text(row["label"]) if has_label(row) else Path(str(id)).name
+
+
 def as_text(label: Any) -> str:
-    """A class name, or several, in words."""
-    return ", ".join(map(clean_class_name, label)) if isinstance(label, list) else clean_class_name(label)
+    """A class by name or number, or several, in words."""
+    return ", ".join(map(as_text, label)) if isinstance(label, list) else clean_class_name(str(label))
 
 
 if __name__ == "__main__":

@@ -41,10 +41,11 @@ from concepthash_hf.building import A_TEXT_MODEL, text_source
 from concepthash_hf.checkpoints import find_checkpoint
 from concepthash_hf.data import (
     BadImageError,
+    PhotoArguments,
     PhotoSplits,
     class_balanced_sampler,
+    describe_photos,
     eval_transform,
-    load_photos,
     train_transform,
 )
 from concepthash_hf.data.bad_images import BadImage, find_bad_images
@@ -84,17 +85,10 @@ FIXED_BY_TRAINING = (
 )
 
 
-@dataclass
-class PhotoArguments:
-    """Which photos."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingPhotoArguments(PhotoArguments):
+    """Which photos, and how they are shown to the model."""
 
-    dataset: str = field(
-        default=TOY_BIRDS,
-        metadata={"help": "toy_birds, a benchmark's short name, a Hub id, a folder with train/ and test/, a table."},
-    )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
-    )
     augmentation: Literal["paper", "reference", "gentle", "none"] | None = field(
         default=None,
         metadata={"help": "Preset of transforms; default paper, or none where one view of frozen layers is kept."},
@@ -175,7 +169,9 @@ def main() -> None:
     if args.output_dir is not None:
         check_output_dir(args)
     with state.main_process_first():  # the others find in the cache what the first has prepared
-        splits = load_photos(photo_args.dataset, data_dir=photo_args.data_dir, on_bad_image=photo_args.on_bad_image)
+        splits = photo_args.load_photos(photo_args.on_bad_image)
+    if state.is_main_process:
+        print(describe_photos(splits), flush=True)
     if photo_args.on_bad_image == "skip" and (state.num_processes > 1 or photo_args.cache_frozen_layers is not False):
         splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
     if photo_args.on_bad_image == "raise":
@@ -252,9 +248,9 @@ def main() -> None:
         print(f"uploaded: {commit.commit_url}")
 
 
-def parse_arguments() -> tuple[PhotoArguments, ModelArguments, ConceptHashTrainingArguments]:
+def parse_arguments() -> tuple[TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments]:
     """Command line, file -> arguments; the toy birds from scratch have defaults of their own."""
-    parser = HfArgumentParser((PhotoArguments, ModelArguments, ConceptHashTrainingArguments))
+    parser = HfArgumentParser((TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments))
     parser.set_defaults(output_dir=None)
     words = sys.argv[1:]
     from_file: dict[str, Any] = {}

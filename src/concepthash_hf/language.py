@@ -25,14 +25,14 @@ from .modes import evaluating
 # they pool by themselves: CLIP at the end-of-text token, SigLIP at the last one of a prompt padded to full length
 _CLIP, _SIGLIP = "clip_text_model", "siglip_text_model"
 
-_CUB_INDEX = re.compile(r"^\d{3}\.")
+_CUB_INDEX = re.compile(r"^[0-9]{3}\.(?=[^\W\d_]|$)")
 
 
 def clean_class_name(name: str) -> str:
     """Turn a folder-like class name into words.
 
-    Underscores become spaces and the three-digit index of CUB's folders is dropped; other digits stay, since they can
-    be the very name.
+    Underscores become spaces and the three-digit index of CUB's folders is dropped where a letter follows; other
+    digits stay, since they can be the very name.
 
     Example:
         >>> clean_class_name("001.Black_footed_Albatross"), clean_class_name("737-300")

@@ -1,10 +1,11 @@
 """Photos: where they come from, which are trained on, asked with and searched, and how they become pixel values."""
 
+from .arguments import PhotoArguments
 from .bad_images import BadImage, find_bad_images
 from .benchmarks import BENCHMARKS, Benchmark, benchmark_table
 from .collection import Collection, load_collection
 from .decode import BadImageError, decode_image
-from .describe import describe_photos
+from .describe import describe_collection, describe_photos
 from .folders import list_photos
 from .load import known_names, load_photos
 from .options import LoadOptions
@@ -21,12 +22,14 @@ __all__ = [
     "Collection",
     "EvalTransform",
     "LoadOptions",
+    "PhotoArguments",
     "PhotoDataset",
     "PhotoSplits",
     "StreamingPhotoDataset",
     "benchmark_table",
     "class_balanced_sampler",
     "decode_image",
+    "describe_collection",
     "describe_photos",
     "eval_transform",
     "find_bad_images",

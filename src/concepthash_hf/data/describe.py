@@ -1,5 +1,6 @@
 """What was understood of somebody's photos, in a few lines, before anything long starts."""
 
+from .collection import Collection
 from .splits import SPLIT_NAMES, PhotoSplits
 
 _NAMES_SHOWN = 3
@@ -25,6 +26,18 @@ def describe_photos(splits: PhotoSplits) -> str:
     several = ", several a photo" if splits.multi_label else ""
     lines = [f"{splits.name}: {len(names)} classes{several}: {shown}", f"photos: {_photos(splits)}", *splits.notes]
     return "\n  ".join(lines)
+
+
+def describe_collection(collection: Collection) -> str:
+    """Say how many photos were found, and what was left out.
+
+    Args:
+        collection: as `load_collection` gives it.
+
+    Returns:
+        A few lines.
+    """
+    return "\n  ".join([f"{collection.name}: {len(collection):,} photos", *collection.notes])
 
 
 def _photos(splits: PhotoSplits) -> str:

@@ -12,7 +12,7 @@ from .bad_images import BadImageLog, OnBadImage
 from .columns import to_dataset
 from .labels import tidy_name
 from .pictures import IMAGE_SUFFIXES, PictureFinder, PictureFolder
-from .split_names import splits_by_name
+from .split_names import SPLIT_ALIASES, splits_by_name
 
 PARTS_FILE = "parts.jsonl"
 NAMES_IN_MESSAGE = 8
@@ -146,11 +146,11 @@ def _split_folders(found: PictureFolder) -> dict[str, list[PictureFolder]]:
         raise _question(
             found, f"{_names(named)} look like splits, but beside them there are pictures in {_names(others)}"
         )
+    if flat := [folder for folder in named if not folder.folders]:
+        raise _question(found, f"{_names(named)} look like splits, but there are no class folders in {_names(flat)}")
     splits = [split_of_name[folder.name] for folder in named]
     if "train" not in splits:
-        if any(folder.folders for folder in named):
-            raise _question(found, f"{_names(named)} look like splits, but none is to train on")
-        raise _question(found, f"{_names(named)} look like splits, but hold no class folders")
+        raise _question(found, f"{_names(named)} look like splits, but none is to train on")
     if len(set(splits)) < len(splits):
         raise _question(found, f"of the folders {_names(named)}, two stand for the same split")
     return {split: [folder] for split, folder in zip(splits, named, strict=True)}
@@ -225,7 +225,7 @@ def _names(folders: Iterable[PictureFolder]) -> str:
 def _splits_in_words(folder: Path, by_split: Mapping[str, list[PictureFolder]]) -> list[str]:
     where = {
         split: " + ".join(part.path.relative_to(folder).as_posix() for part in parts)
-        for split, parts in by_split.items()
+        for split, parts in sorted(by_split.items(), key=lambda item: list(SPLIT_ALIASES).index(item[0]))
     }
     return [] if where == {"train": "."} else ["splits: " + ", ".join(f"{key} from {of}" for key, of in where.items())]
 

@@ -97,9 +97,19 @@ def read_table(
 
 
 def has_pictures(file: Path) -> bool:
-    """Whether a file is a table of photos: it can be read and has a column for them."""
+    """Whether a file is a table of photos: it has a column for them.
+
+    Raises:
+        ValueError: if it is a table, but cannot be read.
+    """
     try:
-        find_image_column(with_features(_open(file, streaming=True)).features)
+        table = with_features(_open(file, streaming=True))
+    except ValueError:
+        if file.suffix.lower() != ".json":  # which may hold anything
+            raise
+        return False
+    try:
+        find_image_column(table.features)
     except ValueError:
         return False
     return True

@@ -1,0 +1,89 @@
+"""What has to hold of the classes of a model: each has an embedding of its own, and they stay what they were."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# relative to their length; the same text in another batch differs by rounding, in the sixth digit
+_SAME = 1e-5
+_NAMES_IN_MESSAGE = 5
+_ROWS_AT_A_TIME = 1024
+
+
+def coinciding_names(embeddings: Tensor, names: Sequence[str]) -> list[list[str]]:
+    """Groups of names whose embeddings are one and the same.
+
+    Args:
+        embeddings: floating point `(C, t)`, as the model reads them.
+        names: C names.
+
+    Returns:
+        Groups of two or more, in the order of the names; empty if all differ.
+
+    Example:
+        >>> coinciding_names(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), ["Wren", "robin", "wren"])
+        [['Wren', 'wren']]
+    """
+    embeddings = embeddings.float()
+    tolerance = _SAME * embeddings.norm(dim=1).mean().clamp(min=1e-12)
+    groups: dict[int, list[str]] = defaultdict(list)
+    for start in range(0, len(names), _ROWS_AT_A_TIME):
+        # not through a matrix product, which is too coarse for equality
+        distances = torch.cdist(
+            embeddings[start : start + _ROWS_AT_A_TIME], embeddings, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        first_like_it = (distances <= tolerance).int().argmax(dim=1).tolist()
+        for name, first in zip(names[start : start + _ROWS_AT_A_TIME], first_like_it, strict=True):
+            groups[first].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def check_distinct_embeddings(embeddings: Tensor, names: Sequence[str]) -> None:
+    """Refuse to train on classes that the text model cannot tell apart: they would get one and the same code.
+
+    Args:
+        embeddings: floating point `(C, t)`, as the model reads them.
+        names: C names.
+
+    Raises:
+        ValueError: if embeddings of different classes are equal; names them.
+    """
+    if groups := coinciding_names(embeddings, names):
+        raise ValueError(f"{describe_coinciding(groups)}. Rename classes, or build on another text model")
+
+
+def describe_coinciding(groups: Sequence[Sequence[str]]) -> str:
+    """The groups of `coinciding_names` in words."""
+    shown = "; ".join(" = ".join(map(repr, group[:_NAMES_IN_MESSAGE])) for group in groups[:_NAMES_IN_MESSAGE])
+    more = " ..." if len(groups) > _NAMES_IN_MESSAGE or any(len(group) > _NAMES_IN_MESSAGE for group in groups) else ""
+    return (
+        f"these names are one and the same to the text model: {shown}{more}; it may not know their words, and sees "
+        "neither upper case nor what comes after 77 tokens"
+    )
+
+
+def check_same_classes(saved: Sequence[str], given: Sequence[str]) -> None:
+    """Refuse to go on with other classes than a run was begun with: its embeddings are those of the old names.
+
+    Args:
+        saved: names by label, of the checkpoint.
+        given: names by label, of the photos.
+
+    Raises:
+        ValueError: if they differ, also in order; gives both.
+    """
+    if list(saved) != list(given):
+        raise ValueError(
+            f"the checkpoint is of a run with {len(saved)} classes ({_some(saved, given)}), the photos now have "
+            f"{len(given)} ({_some(given, saved)}): resume with the same photos, or begin a new run"
+        )
+
+
+def _some(names: Sequence[str], others: Sequence[str]) -> str:
+    """Some names from where the lists part."""
+    parts = next((i for i, pair in enumerate(zip(names, others, strict=False)) if pair[0] != pair[1]), len(others))
+    start = max(0, min(parts, len(names) - _NAMES_IN_MESSAGE))
+    shown = ", ".join(map(repr, names[start : start + _NAMES_IN_MESSAGE]))
+    return ("... " if start else "") + shown + (" ..." if len(names) > start + _NAMES_IN_MESSAGE else "")

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from concepthash_hf import ConceptHashModel
+from concepthash_hf.class_checks import check_distinct_embeddings, check_same_classes, coinciding_names
+from concepthash_hf.language import clean_class_name, embed_class_names
+from concepthash_hf.toy_clip import save_toy_clip
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30))
+def test_groups_are_those_of_equal_embeddings(which):
+    embeddings = torch.randn(7, 16, generator=torch.Generator().manual_seed(0))[which]
+    noise = 1e-7 * torch.randn(len(which), 16, generator=torch.Generator().manual_seed(1))
+    names = [f"name {place}" for place in range(len(which))]
+    expected = [
+        [name for name, kind in zip(names, which, strict=True) if kind == wanted] for wanted in dict.fromkeys(which)
+    ]
+    assert coinciding_names(embeddings + noise, names) == [group for group in expected if len(group) > 1]
+
+
+def test_names_close_to_each_other_differ():
+    embeddings = torch.randn(2, 512).expand(2, -1).clone()
+    embeddings[1] = embeddings[0] + 1e-3
+    check_distinct_embeddings(embeddings, ["a", "b"])
+
+
+def test_many_classes():
+    embeddings = torch.randn(3000, 8)
+    embeddings[2999] = embeddings[5]
+    assert coinciding_names(embeddings, [str(i) for i in range(3000)]) == [["5", "2999"]]
+
+
+def test_names_that_a_tokenizer_does_not_know_are_refused(tmp_path):
+    """A small tokenizer gives words it has never seen one token; so does a fine-tuned toy model."""
+    save_toy_clip(tmp_path, ["azure jay", "red tanager"])
+    model = ConceptHashModel.from_clip(tmp_path, class_names=["azure jay", "red tanager"], num_bits=8, adapter_dim=4)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    names = ["bolt", "azure jay", "screw", "washer"]
+    embeddings = embed_class_names(model.text_model, tokenizer, names)
+    with pytest.raises(ValueError, match="one and the same to the text model: 'bolt' = 'screw' = 'washer'"):
+        check_distinct_embeddings(embeddings, names)
+    check_distinct_embeddings(embeddings[:2], names[:2])
+
+
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [
+        ("001.Black_footed_Albatross", "Black footed Albatross"),
+        ("100.5 mm", "100.5 mm"),
+        ("200.5_mm", "200.5 mm"),
+        ("123.456.789", "123.456.789"),
+    ],
+)
+def test_only_the_index_of_cub_is_dropped(name, clean):
+    assert clean_class_name(name) == clean
+
+
+def test_other_classes_are_refused_with_both_lists():
+    check_same_classes(["robin", "wren"], ["robin", "wren"])
+    with pytest.raises(ValueError, match=r"2 classes \('robin', 'wren'\).* 2 \('bolt', 'nut'\)"):
+        check_same_classes(["robin", "wren"], ["bolt", "nut"])
+    with pytest.raises(ValueError, match="'wren'.*'robin'"):
+        check_same_classes(["robin", "wren"], ["wren", "robin"])
+    many = [f"class {i}" for i in range(100)]
+    with pytest.raises(ValueError, match=r"100 classes \(\.\.\. 'class 90', .* 90 \(\.\.\. .*'class 89'\)"):
+        check_same_classes(many, many[:90])
