@@ -262,6 +262,12 @@ class TestBadInput:
             ({"query_ids": [0, 1, 2]}, "together or not at all"),
             ({"query_ids": [0, 1], "database_ids": [0, 1, 2]}, "one per code"),
             ({"query_ids": ["0", "1", "2"], "database_ids": [0, 1, 2]}, "never match"),
+            ({"query_ids": [0.0, 1.0, 2.0], "database_ids": [0.0, 1.0, 2.0]}, "ids are integers or strings"),
+            ({"query_ids": [2**63 + 1, 2**63, -1], "database_ids": [0, 1, 2]}, "ids are integers or strings"),
+            (
+                {"query_labels": np.array([2**63, 1, 2], np.uint64), "database_labels": np.array([-1, 1, 2])},
+                "fit no type of 64 bits",
+            ),
             ({"ties": "id"}, "ties must be one of expected, stable, optimistic, pessimistic; got 'id'"),
             ({"top_k": 0}, "top_k counts items .* got 0"),
             ({"at": [1, 2.5]}, "at counts items .* got 2.5"),
@@ -279,6 +285,40 @@ class TestBadInput:
     def test_collapsed_codes_are_codes(self):
         zeros = np.zeros_like(CODES)
         assert retrieval_metrics(zeros, LABELS, zeros, LABELS, at=[1])["precision@1"] == pytest.approx(1 / 3)
+
+
+class TestShapesAndTypes:
+    """Whatever holds the same labels and ids gives the same numbers."""
+
+    @given(st.lists(st.integers(0, 3), min_size=2, max_size=12), st.data())
+    def test_labels(self, labels, data):
+        labels = np.array(labels)
+        codes = np.random.default_rng(0).integers(0, 256, (len(labels), 2), dtype=np.uint8)
+        forms = [
+            lambda labels: labels,
+            lambda labels: labels[:, None],
+            lambda labels: labels.astype(np.uint64),
+            lambda labels: labels.astype(np.int8),
+            lambda labels: labels.tolist(),
+            lambda labels: torch.tensor(labels)[:, None],
+        ]
+        left, right = (data.draw(st.sampled_from(forms)) for _ in range(2))
+        expected = retrieval_metrics(codes, labels, codes, labels)
+        assert retrieval_metrics(codes, left(labels), codes, right(labels)) == expected
+        one_hot = np.eye(4)[labels]
+        assert retrieval_metrics(codes, one_hot, codes, one_hot.astype(bool)) == pytest.approx(expected)
+        assert per_class_metrics(codes, left(labels), codes, right(labels)).keys() == set(labels.tolist())
+
+    @pytest.mark.parametrize("first", [0, 2**53, 2**62, 2**63 - 20])
+    @pytest.mark.parametrize("types", [(np.uint64, np.int64), (np.int64, np.uint64), (np.uint64, np.uint64)])
+    def test_large_numbers_are_not_rounded(self, random_task, first, types):
+        queries, query_labels, database, labels = random_task
+        ids = np.arange(len(queries)) % 20, np.arange(len(database)) % 20
+        expected = retrieval_metrics(queries, query_labels, database, labels, query_ids=ids[0], database_ids=ids[1])
+        far = [np.array([first + int(id) for id in side], kind) for side, kind in zip(ids, types, strict=True)]
+        shifted = [np.array([first + int(n) for n in side], types[0]) for side in (query_labels, labels)]
+        values = retrieval_metrics(queries, shifted[0], database, shifted[1], query_ids=far[0], database_ids=far[1])
+        assert values == expected
 
 
 class TestPerClass:

@@ -96,9 +96,9 @@ def prepare_task(
 
     Args:
         query_codes: packed codes, uint8 `(Q, ceil(K / 8))`.
-        query_labels: integers `(Q,)` or multi-hot `(Q, C)`.
+        query_labels: integers `(Q,)`, also as a column `(Q, 1)`, or multi-hot `(Q, C)`.
         database_codes: packed codes, uint8 `(N, ceil(K / 8))`.
-        database_labels: integers `(N,)` or multi-hot `(N, C)`.
+        database_labels: integers `(N,)`, also as a column `(N, 1)`, or multi-hot `(N, C)`.
         query_ids: integers or strings `(Q,)`; an item of the database with the query's id is left out of its ranking.
         database_ids: integers or strings `(N,)`.
 
@@ -159,7 +159,7 @@ def as_codes(codes: ArrayLike, name: str) -> np.ndarray:
 
 def as_integer_labels(labels: ArrayLike, length: int, name: str) -> np.ndarray:
     """Integer labels `(length,)`, or a ValueError that names the argument."""
-    array = _check_labels(labels, length, name)
+    array = checked_labels(labels, length, name)
     if array.ndim != 1:
         raise ValueError(f"{name} must be integers of shape ({length},), one class per item; got shape {array.shape}")
     return array
@@ -184,8 +184,8 @@ def _as_labels(
     query_labels: ArrayLike, database_labels: ArrayLike, num_queries: int, num_database: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Integers as small integers numbered from 0; multi-hot rows as words of bits."""
-    queries = _check_labels(query_labels, num_queries, "query_labels")
-    database = _check_labels(database_labels, num_database, "database_labels")
+    queries = checked_labels(query_labels, num_queries, "query_labels")
+    database = checked_labels(database_labels, num_database, "database_labels")
     if queries.shape[1:] != database.shape[1:]:
         raise ValueError(
             f"query_labels of shape {queries.shape} and database_labels of shape {database.shape} do not fit: "
@@ -193,14 +193,23 @@ def _as_labels(
         )
     if queries.ndim == 1:
         # comparing 590 million pairs of labels is four times faster in 16 bits than in 64
-        classes, numbers = np.unique(np.concatenate([queries, database]), return_inverse=True)
+        classes, numbers = np.unique(np.concatenate(_of_one_type(queries, database)), return_inverse=True)
         numbers = numbers.astype(np.min_scalar_type(len(classes)))
         return numbers[:num_queries], numbers[num_queries:]
     return as_words(np.packbits(queries != 0, axis=1)), as_words(np.packbits(database != 0, axis=1))
 
 
-def _check_labels(labels: ArrayLike, length: int, name: str) -> np.ndarray:
+def checked_labels(labels: ArrayLike, length: int, name: str) -> np.ndarray:
+    """Labels as integers `(length,)`, or multi-hot `(length, C)` with C of 2 or more.
+
+    A single column `(length, 1)` holds a label per item: as multi-hot, with one class, it would say nothing.
+
+    Raises:
+        ValueError: if they are neither, or another number of them; names the argument.
+    """
     array = to_numpy(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} must be integers (n,) or multi-hot (n, number of classes), got shape {array.shape}")
     if len(array) != length:
@@ -210,6 +219,20 @@ def _check_labels(labels: ArrayLike, length: int, name: str) -> np.ndarray:
     if array.ndim == 2 and not ((array == 0) | (array == 1)).all():
         raise ValueError(f"{name} of shape {array.shape} is taken as multi-hot, but has values other than 0 and 1")
     return array
+
+
+def _of_one_type(queries: np.ndarray, database: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signed and unsigned integers as one type that holds both; numpy would make floats of them, and numbers equal."""
+    if {queries.dtype.kind, database.dtype.kind} != {"i", "u"}:
+        return queries, database
+    signed, unsigned = (queries, database) if queries.dtype.kind == "i" else (database, queries)
+    if unsigned.max(initial=0) <= np.iinfo(np.int64).max:
+        return queries.astype(np.int64), database.astype(np.int64)
+    if signed.min(initial=0) >= 0:
+        return queries.astype(np.uint64), database.astype(np.uint64)
+    raise ValueError(
+        f"integers from {signed.min()} to {unsigned.max()} fit no type of 64 bits; number labels and ids from 0"
+    )
 
 
 def _any_match(queries: np.ndarray, database: np.ndarray) -> bool:
@@ -232,8 +255,13 @@ def _same_ids(
             f"ids are one per code: expected shapes ({num_queries},) and ({num_database},), "
             f"got {queries.shape} and {database.shape}"
         )
+    for array in (queries, database):
+        texts = array.dtype.kind in "UST" or all(isinstance(id, str) for id in array.tolist())
+        if array.dtype.kind not in "iu" and not texts:
+            raise ValueError(f"ids are integers or strings, got {array.dtype} such as {array[0]!r}")
     if (queries.dtype.kind in "iu") != (database.dtype.kind in "iu"):
         raise ValueError(f"ids of different kind never match: {queries.dtype} and {database.dtype}")
+    queries, database = _of_one_type(queries, database)
     order = np.argsort(database, kind="stable")
     first, last = (np.searchsorted(database, queries, side=side, sorter=order) for side in ("left", "right"))
     rows = np.repeat(np.arange(num_queries), last - first)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .inputs import ArrayLike, RetrievalTask, prepare_task, to_numpy
+from .inputs import ArrayLike, RetrievalTask, checked_labels, prepare_task
 from .ranking import Ranking, check_ties, rank, ratio
 
 
@@ -36,7 +36,7 @@ def retrieval_metrics(
 
     Args:
         query_codes: packed codes, uint8 `(Q, ceil(K / 8))`, array or tensor.
-        query_labels: integers `(Q,)` or multi-hot `(Q, C)`.
+        query_labels: integers `(Q,)`, also as a column `(Q, 1)`, or multi-hot `(Q, C)`.
         database_codes: packed codes, uint8 `(N, ceil(K / 8))`.
         database_labels: integers `(N,)` or multi-hot `(N, C)`, like `query_labels`.
         top_k: R, the length of the list that `map@R` looks at.
@@ -111,7 +111,7 @@ def per_class_metrics(
     del values["num_relevant"]
     return {
         label: {key: float(value[members].mean()) for key, value in values.items()} | {"num_queries": len(members)}
-        for label, members in _queries_by_class(to_numpy(query_labels))
+        for label, members in _queries_by_class(checked_labels(query_labels, task.num_queries, "query_labels"))
     }
 
 
