@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,3 +57,32 @@ def test_refused():
         near_duplicates(codes, 1, 64)
     with pytest.raises(ValueError, match="distinct"):
         near_duplicates(codes, 1, 20, ids=[1, 1, 2])
+
+
+@pytest.mark.parametrize("hits", [1, 50, 10_000])
+@settings(max_examples=30)
+@given(st.integers(0, 60), st.integers(1, 6), st.integers(0, 1000), st.sampled_from([1, 3, 20]))
+def test_crowds(hits, n, radius, seed, crowd):
+    """Also where hardly a search fits, and where nearly every code is in a crowd."""
+    codes = random_codes(n, 12, seed=seed, clusters=3)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"HITS_AT_A_TIME": hits, "CROWD": crowd, "PAIRS_AT_A_TIME": 5, "SAMPLE": 4}.items():
+            patch.setattr(duplicates, name, value)
+        patch.setattr(duplicates, "QUERIES_AT_A_TIME", 7)
+        found = [group.tolist() for group in near_duplicates(codes, radius, 12)]
+    assert found == naive_groups(codes, radius)
+
+
+def test_near_identical_codes_take_little_memory():
+    """All pairs of these would take gigabytes; the codes take 96 kB."""
+    script = (
+        "import resource, numpy as np\n"
+        "from concepthash_hf.index import near_duplicates\n"
+        "flips = np.random.default_rng(0).random((12_000, 64)) < 0.05\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "groups = near_duplicates(np.packbits(flips, axis=1), 6, 64)\n"
+        "print(len(groups[0]), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    size, megabytes = map(int, ran.stdout.split())
+    assert size > 11_000 and megabytes < 600
