@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from .drawing import FAINT, GAP, INK, MARGIN, MUTED, PAPER, RGB, concept_colour, draw_text, font
+from ..lettering import text_length, write_text
+from .drawing import FAINT, GAP, INK, MARGIN, MUTED, PAPER, RGB, concept_colour, draw_text
 
 _CHIP, _LINE = 18, 18  # heights in pixels
 _BLANK = (240, 240, 240)
@@ -109,7 +110,7 @@ def _draw_search(found: Found, bits: int, weights: np.ndarray, columns: int, til
         draw_text(draw, (x, y + tile + 3), hit.caption, tile)
         number = f"{position + 1}"
         draw_text(draw, (x, y + tile + 3 + _LINE), f"distance {hit.distance:g}", tile, size=12, ink=MUTED)
-        width = round(font(12).getlength(number))
+        width = round(text_length(number, 12))
         draw_text(draw, (x + tile - width, y + tile + 3 + _LINE), number, tile, size=12, ink=MUTED)
         chips = _draw_chips(hit.concept_distances, bits, weights, tile)
         sheet.paste(chips, (x, y + tile + 3 + 2 * _LINE))
@@ -127,8 +128,9 @@ def _draw_chips(distances: Sequence[int], bits: int, weights: np.ndarray, width:
         draw.rectangle(
             box, fill=_paler(concept_colour(concept), 2 * distance / bits) if used else PAPER, outline=FAINT
         )
-        face, text = font(12), str(distance)
-        draw.text(((box[0] + box[2] + 1 - face.getlength(text)) / 2, 2), text, INK if used else MUTED, face)
+        text = str(distance)
+        place = ((box[0] + box[2] + 1 - text_length(text, 12)) / 2, 2)
+        write_text(draw, place, text, 12, INK if used else MUTED)
     return strip
 
 
@@ -140,7 +142,7 @@ def _draw_legend(bits: int, weights: np.ndarray, width: int) -> Image.Image:
     for concept, weight in enumerate(weights.tolist()):
         counts = {0: " (not searched by)", 1: ""}.get(weight, f" (weight {weight:g})")
         name = f"concept {concept + 1}{counts}"
-        length = round(font(13).getlength(name)) + 36
+        length = round(text_length(name, 13)) + 36
         if x + length > width:
             break
         draw.rectangle((x, 3, x + 11, 14), fill=concept_colour(concept) if weight else PAPER, outline=FAINT)
@@ -163,10 +165,10 @@ def _photo_tile(image: Image.Image | None, tile: int) -> Image.Image:
 
 def _words_tile(words: str, tile: int, ink: RGB = INK) -> Image.Image:
     """Words in the middle of a grey square, a line for as many as fit."""
-    face, lines = font(16), [""]
+    lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and face.getlength(longer) > tile - 2 * GAP:
+        if lines[-1] and text_length(longer, 16) > tile - 2 * GAP:
             lines.append(word)
         else:
             lines[-1] = longer
@@ -174,7 +176,7 @@ def _words_tile(words: str, tile: int, ink: RGB = INK) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     lines = lines[: tile // 22]
     for number, line in enumerate(lines):
-        width = min(round(face.getlength(line)), tile - 2 * GAP)
+        width = min(round(text_length(line, 16)), tile - 2 * GAP)
         place = ((tile - width) // 2, round((tile - 22 * len(lines)) / 2 + 22 * number))
         draw_text(draw, place, line, tile - 2 * GAP, size=16, ink=ink)
     return picture

@@ -1,9 +1,9 @@
 """What every figure is made of: colours, type, headings and bits, with PIL alone."""
 
-from functools import cache
-
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from ..lettering import text_length, write_text
 
 RGB = tuple[int, int, int]
 
@@ -33,22 +33,16 @@ def zeros_and_ones(bits: np.ndarray) -> str:
     return "".join("1" if bit else "0" for bit in bits)
 
 
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """PIL's own typeface."""
-    return ImageFont.load_default(size=size)
-
-
 def draw_text(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int, size: int = 13, ink: RGB = INK
 ) -> None:
     """Write one line, cut off with dots where it is wider than `width` pixels."""
-    face, line = font(size), " ".join(text.split())
-    if face.getlength(line) > width:
-        while line and face.getlength(line + "...") > width:
+    line = " ".join(text.split())
+    if text_length(line, size) > width:
+        while line and text_length(line + "...", size) > width:
             line = line[:-1]
         line = line.rstrip() + "..."
-    draw.text(place, line, ink, face)
+    write_text(draw, place, line, size, ink)
 
 
 def draw_concept_heading(draw: ImageDraw.ImageDraw, place: tuple[int, int], concept: int, width: int) -> None:

@@ -9,8 +9,9 @@ from scipy.cluster.hierarchy import cophenet, fcluster, leaves_list, linkage
 from scipy.stats import mannwhitneyu
 
 from ..codes import hamming_distance
+from ..lettering import font, text_length
 from ..modeling_concepthash import ConceptHashModel
-from .drawing import CONCEPT_COLOURS, GAP, MARGIN, MUTED, PAPER, RGB, draw_text, font
+from .drawing import CONCEPT_COLOURS, GAP, MARGIN, MUTED, PAPER, RGB, draw_text
 from .grouping import adjusted_rand_index
 
 _ROW, _TREE_WIDTH, _SWATCH = 20, 420, 12
@@ -111,9 +112,8 @@ def draw_tree(tree: np.ndarray, class_names: Sequence[str], families: Sequence[s
     kinds = list(dict.fromkeys(families[leaf] for leaf in order))  # neighbours in the tree get different colours
     colour = {family: CONCEPT_COLOURS[number % len(CONCEPT_COLOURS)] for number, family in enumerate(kinds)}
 
-    face = font(13)
-    name_width = round(max(face.getlength(name) for name in class_names)) + 2 * GAP
-    family_width = round(max(face.getlength(family) for family in families)) + 2 * GAP + _SWATCH
+    name_width = round(max(text_length(name, 13) for name in class_names)) + 2 * GAP
+    family_width = round(max(text_length(family, 13) for family in families)) + 2 * GAP + _SWATCH
     top, right = MARGIN + 48, MARGIN + _TREE_WIDTH
     picture = Image.new("RGB", (right + name_width + family_width + MARGIN, top + _ROW * len(order) + MARGIN), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -142,10 +142,10 @@ def _check(tree: np.ndarray, families: Sequence[str]) -> list[str]:
 
 def _draw_scale(draw: ImageDraw.ImageDraw, across, longest: float, top: int, bottom: int) -> None:
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if longest / step <= 8)
-    draw.text((across(0), top - 42), "mean Hamming distance, bits", MUTED, font(13), anchor="ra")
+    draw.text((across(0), top - 42), "mean Hamming distance, bits", MUTED, font(None, 13), anchor="ra")
     for bits in range(0, int(longest) + 1, step):
         draw.line((across(bits), top - 4, across(bits), bottom), (232, 232, 232))
-        draw.text((across(bits), top - 8), str(bits), MUTED, font(12), anchor="mb")
+        draw.text((across(bits), top - 8), str(bits), MUTED, font(None, 12), anchor="mb")
 
 
 def _draw_branches(draw, tree: np.ndarray, order: list[int], across, top: int, colours: list[RGB], families) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..lettering import font_files, legible
 from .retrieval import PrecisionRecallCurve
 
 COLOUR, REFERENCE = "#20639b", "#4a4f57"
@@ -41,13 +42,23 @@ def retrieval_figure(
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"font.family": _font_families()}):
         named_bars = len(per_class) if len(per_class) <= MOST_NAMES else 0
         figure = Figure(figsize=(7, max(2.8, 0.7 + 0.115 * named_bars)), layout="constrained")
         left, right = figure.subplots(1, 2)
         _draw_curve(left, curve, mean_average_precision)
         _draw_bars(right, per_class, class_names, mean_average_precision)
     return figure
+
+
+def _font_families() -> list[str]:
+    """Matplotlib's own font, then those that have the letters of other scripts."""
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    files = font_files()
+    for file in files:
+        fontManager.addfont(file)
+    return list(dict.fromkeys(["DejaVu Sans", *(FontProperties(fname=file).get_name() for file in files)]))
 
 
 def _draw_curve(axes: Any, curve: PrecisionRecallCurve, mean_average_precision: float) -> None:
@@ -72,7 +83,8 @@ def _draw_bars(
     axes.set(xlabel="mAP", xlim=(0, 1), ylim=(len(ordered) - 0.4, -0.6))
     axes.set_title(f"{len(ordered)} classes (dashed: all queries)")
     named = range(len(ordered)) if len(ordered) <= MOST_NAMES else (0, len(ordered) - 1)
-    axes.set_yticks(named, [class_names[ordered[place]].replace("_", " ") for place in named], fontsize=6)
+    names = [legible(class_names[ordered[place]].replace("_", " ")) for place in named]
+    axes.set_yticks(named, names, fontsize=6, parse_math=False)  # a class may be called "$5"
     axes.tick_params(axis="y", length=0, pad=2)
     axes.grid(axis="x", linewidth=0.4, alpha=0.4)
     axes.set_axisbelow(True)
