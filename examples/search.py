@@ -8,6 +8,7 @@ The index is a folder that `examples/encode.py` wrote, a Hub id, or a database: 
 Concepts are numbered from 1, as in the picture.
 """
 
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path

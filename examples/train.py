@@ -39,6 +39,7 @@ from concepthash_hf import ConceptHashConfig, ConceptHashModel
 from concepthash_hf.base_models import vision_config_of
 from concepthash_hf.building import A_TEXT_MODEL, text_source
 from concepthash_hf.checkpoints import find_checkpoint
+from concepthash_hf.class_checks import check_distinct_embeddings
 from concepthash_hf.data import (
     BadImageError,
     PhotoArguments,
@@ -178,6 +179,7 @@ def main() -> None:
         check_photos(splits, state, args.dataloader_num_workers)
     set_seed(args.seed)
     model, tokenizer = load_model(model_args, splits)
+    check_distinct_embeddings(model.class_embeddings, splits.class_names)
     if args.output_dir is None:
         args.output_dir = new_output_dir(f"outputs/{splits.name}-{model.config.num_bits}", state)
     repo_id = model_args.hub_model_id or Path(args.output_dir).name

@@ -1,5 +1,7 @@
 """Folders and tables as people have them: each with its right reading, or with a question."""
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -10,10 +12,13 @@ from pathlib import Path
 import datasets
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from concepthash_hf.data import BadImageError, describe_photos, find_bad_images, list_photos, load_photos
 from concepthash_hf.data.collection import load_collection
+from concepthash_hf.data.split_names import split_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -526,3 +531,60 @@ def test_what_was_understood_is_said(photos):
         "  labels: the names of the folders",
         "  queries: 4 of 14 photos are held out, since there is no test split",
     ]
+
+
+# ------------------------------------------------------------------------------------------- tables of every shape
+CELLS = {
+    "label": st.sampled_from(["robin", " wren", "wren ", "7", "\u0663", "great tit, the", 'the "red" one', "Robin"]),
+    "split": st.sampled_from(["train", "Train", " TRAIN", "test", "Testing"]),
+    "place": st.sampled_from(["garden", "", "a;b", "line\nbreak"]),
+}
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_csv_is_read_as_it_was_meant_or_refused_for_a_reason(root, data):
+    """Encodings, separators, quotes, orders of columns; cells that are missing are refused with their row."""
+    has_split = data.draw(st.booleans())
+    columns = data.draw(st.permutations(["image", "label", "place", *["split"] * has_split]))
+    rows = [
+        {"image": f"a/{number % 6}.png", **{name: data.draw(cells) for name, cells in CELLS.items()}}
+        for number in range(data.draw(st.integers(2, 8)))
+    ]
+    gap = data.draw(st.none() | st.tuples(st.integers(0, len(rows) - 1), st.sampled_from(["image", "label", "split"])))
+    if gap is not None:
+        rows[gap[0]][gap[1]] = data.draw(st.sampled_from(["", "  "]))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        text,
+        columns,
+        extrasaction="ignore",
+        delimiter=data.draw(st.sampled_from(",;\t")),
+        quoting=data.draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL])),
+        lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])),
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    encoding = data.draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+    file = write(root / "photos.csv", text.getvalue(), encoding)
+
+    names = [row["label"].strip() for row in rows]
+    trained = [not has_split or split_of(row["split"]) == "train" for row in rows]
+    classes = {name for name, is_trained in zip(names, trained, strict=True) if is_trained}
+    try:
+        splits = load_photos(file)
+    except ValueError as error:
+        if gap is not None and gap[1] in columns:
+            assert f"row {gap[0]}" in str(error) and "photos.csv" in str(error)
+        else:
+            assert len(classes) < 2 or not set(names) <= classes
+        return
+    assert gap is None or gap[1] not in columns
+    read = sorted(
+        (Path(row["image"]["path"]).name, splits.class_names[row["label"]], row["place"])
+        for part in (splits.train, splits.query)
+        for row in part
+    )
+    if not all(trained):
+        assert len(splits.train) == sum(trained)
+    assert read == sorted((row["image"][2:], name, row["place"]) for row, name in zip(rows, names, strict=True))

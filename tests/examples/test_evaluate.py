@@ -1,5 +1,6 @@
 """examples/evaluate.py, as its users run it."""
 
+import io
 import json
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.data.toy_birds import SPECIES, draw_bird
 from concepthash_hf.hashing import hash_dataset
+from concepthash_hf.lettering import legible
 from concepthash_hf.metrics import PrecisionRecallCurve, family_metrics, per_class_metrics, retrieval_metrics
 from concepthash_hf.metrics.figures import retrieval_figure
 from concepthash_hf.toy_clip import save_toy_clip
@@ -112,6 +114,14 @@ class TestFigure:
         assert left.lines[0].get_xydata() == pytest.approx(np.stack([self.CURVE.recall, self.CURVE.precision], axis=1))
         assert [bar.get_width() for bar in right.patches] == [0.75, 0.5, 0.25, 0]
         assert [label.get_text() for label in right.get_yticklabels()] == ["Bird 3", "Bird 2", "Bird 1", "Bird 0"]
+
+    @pytest.mark.parametrize("name", ["\u9e6a\u9e69", "\u0436\u0443\u043a", "\U0001f426", "$5 and $6", "m\u00e9sange"])
+    def test_names_of_any_script(self, name, recwarn):
+        """A letter that no font has would be drawn as a box, with a warning; dollars would be a formula."""
+        figure = retrieval_figure(self.CURVE, {0: {"map": 0.5}}, [name], 0.5)
+        figure.savefig(io.BytesIO())
+        assert [str(warning.message) for warning in recwarn if "lyph" in str(warning.message)] == []
+        assert figure.axes[1].get_yticklabels()[0].get_text() == legible(name)
 
     def test_names_the_best_and_the_worst_of_many(self):
         _, right = self.draw(200).axes

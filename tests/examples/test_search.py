@@ -1,8 +1,10 @@
 """examples/search.py, as its users run it."""
 
+import io
 import os
 import shutil
 import socket
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,36 @@ def test_a_model_without_words(run, saved, birds, index_folder, tmp_path):
     with pytest.raises(SystemExit, match="error: .*mute was saved without its text tower, which words need"):
         run("--text", "owl", model=tmp_path / "mute")
     assert len(hits_in(run("--images", birds / NAMES[2] / "1.png", model=tmp_path / "mute"))) == 10
+
+
+@pytest.mark.parametrize(
+    ("ids", "metadata", "written"),
+    [
+        ([5, 0, 9], {"label": [0, 1, 0]}, {"0 (5)", "1 (0)", "0 (9)"}),
+        ([5, 0, 9], None, {"5", "0", "9"}),
+        (["a/x.png", "y", "z"], {"label": ["", None, "wren"], "path": [None, "gone.png", "z"]}, None),
+        (["a", "b", "c"], {"label": [["red", "small"], [], ["red"]], "path": [1, 2, 3]}, None),
+    ],
+)
+def test_an_index_of_ones_own(run, tmp_path, ids, metadata, written):
+    """Of codes from anywhere: no model named, labels that are numbers or missing, paths that are none."""
+    codes = np.array([[0, 0], [255, 240], [15, 0]], np.uint8)
+    HammingIndex.from_codes(codes, ids, num_bits=12, num_concepts=3, metadata=metadata).save(tmp_path / "own")
+    printed = run("--text", "owl", index=tmp_path / "own")
+    found = {" ".join(hit[5:]) for hit in hits_in(printed)}
+    assert len(found) == 3 and (written is None or found == written)
+    assert np.asarray(Image.open(tmp_path / "search.png")).std() > 5
+
+
+def test_words_that_the_model_cannot_tell_apart(run):
+    with redirect_stderr(io.StringIO()) as said:
+        run("--text", "Spotted Owl", "spotted owl", NAMES[0])
+    assert (
+        "warning: these names are one and the same to the text model: 'Spotted Owl' = 'spotted owl'" in said.getvalue()
+    )
+    with redirect_stderr(io.StringIO()) as said:
+        run("--text", *NAMES[:2])
+    assert "warning" not in said.getvalue()
 
 
 def test_no_such_index(run):

@@ -44,6 +44,8 @@ def assemble(
         ValueError: if a column is not found or ambiguous, there are fewer than two classes, or queries have classes
             that cannot be found in the database.
     """
+    if "train" not in photos:
+        raise ValueError(f"{facts.get('name', 'photos')} has {', '.join(photos)} photos, but none to train on")
     splits = {key: with_features(table) for key, table in photos.items()}
     features = splits["train"].features
     image_column = image_column or find_image_column(features)
