@@ -6,8 +6,8 @@ import importlib
 import pytest
 
 MODULES = [
-    *("base_models", "codes", "configuration_concepthash", "convert", "explain.crops", "index.hamming"),
-    *("language", "losses", "modeling_concepthash"),
+    *("base_models", "class_checks", "codes", "configuration_concepthash", "convert", "data.decode", "data.labels"),
+    *("data.split_names", "explain.crops", "index.hamming", "language", "lettering", "losses", "modeling_concepthash"),
 ]
 
 

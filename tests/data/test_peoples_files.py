@@ -433,6 +433,8 @@ def test_tables_that_are_not_understood_are_named_with_the_place(root, lines, na
         (['{"image": "a/0.png", "label": 1}', "{'image': 1}"], r"line 2: expected a JSON object"),
         (['{"image": "a/0.png", "label": 1}', '{"image": "a/1.png", "label": "wren"}'], "row 1: column 'label'"),
         (['{"image": "a/0.png", "label": ["red", null]}'], "row 0: column 'label' has an empty label"),
+        (['{"image": "a/0.png", "label": {"a": 1}}', '{"image": "a/1.png", "label": {"a": "x"}}'], "column 'label'"),
+        (['{"image": "a/0.png", "label": 1e999}', '{"image": "a/1.png", "label": 1}'], "row 0: .* got inf"),
         (['{"image": null, "label": 1}', '{"image": "a/1.png", "label": 0}'], "row 0: no path"),
         (['{"image": "a/0.png", "label": null}', '{"image": "a/1.png", "label": 0}'], "no label .* row 0"),
         (['[{"image": "a/0.png"}, 3]'], "one of them is '3'"),
@@ -472,6 +474,19 @@ def test_parquet_as_pandas_writes_it(root, kind):
     splits = load_photos(root / "photos.parquet", query_fraction=0.34)
     assert splits.class_names == ("robin", "wren") and splits.counts["train"] == 4
     assert find_bad_images(splits.train) == find_bad_images(splits.query) == []
+
+
+def test_rows_without_a_picture_are_unreadable_pictures(root):
+    content = [(root / path).read_bytes() for path in EXPECTED]
+    pd.DataFrame({"image": [None, *content[1:]], "label": list(EXPECTED.values())}).to_parquet(root / "photos.parquet")
+    collection = load_collection(root / "photos.parquet")
+    assert [bad.path for bad in find_bad_images(collection.photos)] == ["(no picture)"]
+
+
+def test_a_separator_of_labels_that_are_no_texts(root):
+    lines = [json.dumps({"image": f"a/{number}.png", "tags": number % 2}) for number in range(6)]
+    file = write(root / "photos.jsonl", "\n".join(lines))
+    assert load_photos(file, label_separator="|").class_names == ("0", "1")
 
 
 def test_damaged_parquet_is_an_error_that_names_the_file(root):

@@ -53,7 +53,8 @@ def run(run_script):
 def test_a_report_that_a_browser_shows(run, hostile, tmp_path):
     photos, model = hostile
     printed = run("--model", model, "--dataset", photos, "--output_dir", "report", "--num_queries", 4)
-    assert printed.strip() == "open report/report.html"
+    assert printed.startswith("birds: 3 classes: ") and "labels: column 'label' of birds.csv" in printed
+    assert printed.splitlines()[-1] == "open report/report.html"
     assert Image.open(tmp_path / "report" / "gallery.png").width > 300
     with chromium(tmp_path / "profile") as browser:
         browser.open(tmp_path / "report" / "report.html")

@@ -130,7 +130,8 @@ def _known(photos: datasets.Dataset, split: str, splits: PhotoSplits) -> Iterabl
 
 def _paths(photos: datasets.Dataset, image_column: str) -> list[tuple[str | None, bool]]:
     """Each photo's path, and whether it is a file (pictures inside a table may have a name too)."""
-    is_file = len(photos) > 0 and photos[0][image_column]["bytes"] is None
+    pictures = (photos[row][image_column] for row in range(len(photos)))
+    is_file = next((picture["bytes"] is None for picture in pictures if picture is not None), False)
     return [(path, is_file) for path in image_paths(photos, image_column)]
 
 

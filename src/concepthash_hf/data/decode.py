@@ -140,6 +140,8 @@ def _locate(image: Any) -> tuple[str, Any]:
         if data is not None:
             return path or f"({len(data)} bytes in the dataset)", data
         return path or "(no picture)", path or b""
+    if image is None:
+        return "(no picture)", b""
     if isinstance(image, bytes):
         return f"({len(image)} bytes)", image
     if isinstance(image, Image.Image):

@@ -16,10 +16,12 @@ def describe_photos(splits: PhotoSplits) -> str:
         A few lines.
 
     Example:
-        >>> from concepthash_hf.data import load_photos
-        >>> print(describe_photos(load_photos("toy_birds")))
-        toy_birds: 24 classes: azure jay, banded kestrel, black-capped tit, ...
-          ...
+        >>> print(describe_photos(load_photos("my_photos")))  # doctest: +SKIP
+        my_photos: 24 classes: bunting, dunnock, robin, ...
+          photos: train 1,152, query 288, database the photos to train on
+          labels: the names of the folders
+          queries: 288 of 1440 photos are held out, since there is no test split
+          ignored, no pictures: 2 .txt
     """
     names = splits.class_names
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")

@@ -181,7 +181,7 @@ def _is_missing(label: Any) -> bool:
 
 
 def _is_whole(label: Any) -> bool:
-    return isinstance(label, int | float) and label >= 0 and label == int(label)
+    return isinstance(label, int | float) and label >= 0 and float(label).is_integer()
 
 
 def _named_labels(

@@ -135,11 +135,12 @@ def _from_columns(file: Path, columns: Columns) -> datasets.Dataset:
         try:
             pa.array(values)
         except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-            first = next(value for value in values if value is not None)
-            row = next(row for row, value in enumerate(values) if value is not None and type(value) is not type(first))
+            kind = type(next(value for value in values if value is not None))
+            others = (row for row, value in enumerate(values) if value is not None and type(value) is not kind)
+            row = next(others, 0)
             raise ValueError(
-                f"{file}, row {row}: column {name!r} holds {values[row]!r} here and {first!r} elsewhere; values of a "
-                "column should be of one kind"
+                f"{file}, row {row}: column {name!r} holds {str(values[row])[:40]!r} here and other kinds of values "
+                "elsewhere; values of a column should be of one kind"
             ) from None
     return datasets.Dataset.from_dict(columns)
 
@@ -216,10 +217,10 @@ def _resolve_picture(folder: str, picture: dict[str, Any] | None) -> dict[str, A
     return {"bytes": None, "path": _resolve(folder, picture["path"])}
 
 
-def _separate(separator: str, text: str | list[str] | None) -> list[str]:
-    if not isinstance(text, str):
+def _separate(separator: str, text: Any) -> list[str]:
+    if text is None or isinstance(text, list):
         return text or []
-    return [name.strip() for name in text.split(separator) if name.strip()]
+    return [name.strip() for name in str(text).split(separator) if name.strip()]
 
 
 def _changed(photos: Photos, column: str, change: Callable[[Any], Any]) -> Photos:
