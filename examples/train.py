@@ -179,7 +179,8 @@ def main() -> None:
         check_photos(splits, state, args.dataloader_num_workers)
     set_seed(args.seed)
     model, tokenizer = load_model(model_args, splits)
-    check_distinct_embeddings(model.class_embeddings, splits.class_names)
+    read = model.class_embeddings.sign() if model.config.binarize_class_embeddings else model.class_embeddings
+    check_distinct_embeddings(read, splits.class_names)
     if args.output_dir is None:
         args.output_dir = new_output_dir(f"outputs/{splits.name}-{model.config.num_bits}", state)
     repo_id = model_args.hub_model_id or Path(args.output_dir).name

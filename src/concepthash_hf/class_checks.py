@@ -1,4 +1,4 @@
-"""What has to hold of the classes of a model: each has an embedding of its own, and they stay what they were."""
+"""What has to hold of the classes of a model: each has an embedding of its own."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -62,28 +62,3 @@ def describe_coinciding(groups: Sequence[Sequence[str]]) -> str:
         f"these names are one and the same to the text model: {shown}{more}; it may not know their words, and sees "
         "neither upper case nor what comes after 77 tokens"
     )
-
-
-def check_same_classes(saved: Sequence[str], given: Sequence[str]) -> None:
-    """Refuse to go on with other classes than a run was begun with: its embeddings are those of the old names.
-
-    Args:
-        saved: names by label, of the checkpoint.
-        given: names by label, of the photos.
-
-    Raises:
-        ValueError: if they differ, also in order; gives both.
-    """
-    if list(saved) != list(given):
-        raise ValueError(
-            f"the checkpoint is of a run with {len(saved)} classes ({_some(saved, given)}), the photos now have "
-            f"{len(given)} ({_some(given, saved)}): resume with the same photos, or begin a new run"
-        )
-
-
-def _some(names: Sequence[str], others: Sequence[str]) -> str:
-    """Some names from where the lists part."""
-    parts = next((i for i, pair in enumerate(zip(names, others, strict=False)) if pair[0] != pair[1]), len(others))
-    start = max(0, min(parts, len(names) - _NAMES_IN_MESSAGE))
-    shown = ", ".join(map(repr, names[start : start + _NAMES_IN_MESSAGE]))
-    return ("... " if start else "") + shown + (" ..." if len(names) > start + _NAMES_IN_MESSAGE else "")
