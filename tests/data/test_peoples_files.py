@@ -137,6 +137,7 @@ def test_own_outputs_are_no_photos(photos, draw, file):
     (root / "outputs" / "photos-64-20260101" / file).write_text("{}")
     splits = load_photos(root)
     assert splits.class_names == ("robin", "wren")
+    draw(root / "search.png")
     assert "1 folders with outputs of this package" in describe_photos(splits)
     assert len(list_photos(root)) == len(load_collection(root)) == 4
 

@@ -1,5 +1,6 @@
 """What was understood of somebody's photos, in a few lines, before anything long starts."""
 
+from ..quoting import one_line
 from .collection import Collection
 from .splits import SPLIT_NAMES, PhotoSplits
 
@@ -27,7 +28,7 @@ def describe_photos(splits: PhotoSplits) -> str:
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     several = ", several a photo" if splits.multi_label else ""
     lines = [f"{splits.name}: {len(names)} classes{several}: {shown}", f"photos: {_photos(splits)}", *splits.notes]
-    return "\n  ".join(lines)
+    return _joined(lines)
 
 
 def describe_collection(collection: Collection) -> str:
@@ -39,7 +40,11 @@ def describe_collection(collection: Collection) -> str:
     Returns:
         A few lines.
     """
-    return "\n  ".join([f"{collection.name}: {len(collection):,} photos", *collection.notes])
+    return _joined([f"{collection.name}: {len(collection):,} photos", *collection.notes])
+
+
+def _joined(lines: list[str]) -> str:
+    return "\n  ".join(one_line(line) for line in lines)
 
 
 def _photos(splits: PhotoSplits) -> str:

@@ -25,6 +25,7 @@ OUTPUT_FILES = (
     {"model.trained.safetensors"},
     {"report.html", "gallery.png"},
 )
+SEARCH_PICTURE = "search.png"  # what examples/search.py leaves where it is run
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
@@ -67,7 +68,7 @@ class PictureFolder:
 class PictureFinder:
     """Looks through a folder.
 
-    Hidden files and folders, and folders that this package wrote (`OUTPUT_FILES`), are passed over.
+    Hidden files and folders, and what this package wrote (`OUTPUT_FILES`, `SEARCH_PICTURE`), are passed over.
 
     Args:
         root: the folder; symbolic links may point to anything below it.
@@ -109,6 +110,8 @@ class PictureFinder:
                 inside = self._look_into(Path(entry.path), (*above, here))
                 if inside.entries:
                     found.append(inside)
+            elif not above and entry.name == SEARCH_PICTURE:
+                self.ignored["pictures of searches"] += 1
             elif is_picture_name(entry.name):
                 found.append(as_text(entry.path))
             else:

@@ -28,16 +28,6 @@ def split_of(name: object) -> str | None:
     return split if not others else None
 
 
-def mentions_split(name: object) -> bool:
-    """Whether a name has the word of a split in it, as `seg_train` or `test1` have.
-
-    Example:
-        >>> mentions_split("seg_train"), mentions_split("test1"), mentions_split("trainer")
-        (True, True, False)
-    """
-    return _split_and_others(name)[0] is not None
-
-
 def splits_by_name(names: Iterable[str]) -> dict[str, str]:
     """Name -> split, for names that stand for one.
 
