@@ -79,3 +79,34 @@ def diversity_loss(concept_attentions: Tensor) -> Tensor:
         # the sum over all pairs i, j is |sum of unit vectors|^2; M of its terms are i = j, the rest are counted twice
         off_diagonal = attentions.sum(1).square().sum(-1) - attentions.square().sum((1, 2))
     return off_diagonal.mean() / (num_concepts * (num_concepts - 1))
+
+
+def check_labels(labels: Tensor, batch_size: int, num_classes: int) -> None:
+    """Refuse labels that the objectives cannot read.
+
+    Args:
+        labels: integers `(B,)`, or multi-hot `(B, C)` with at least one class each row.
+        batch_size: B.
+        num_classes: C.
+
+    Raises:
+        ValueError: if they have another shape or type, or lie out of range (looked at on the CPU alone).
+    """
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor, got {type(labels).__name__}")
+    integers = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool
+    multi_hot = labels.ndim == 2 and labels.shape[1] == num_classes
+    if not (integers or multi_hot) or labels.shape[0] != batch_size:
+        raise ValueError(
+            f"labels must be integers of shape ({batch_size},) or multi-hot of shape ({batch_size}, "
+            f"{num_classes}), got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    # looking at values on an accelerator would make the host wait for it in every step
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if integers and not bool(((labels >= 0) & (labels < num_classes)).all()):
+        raise ValueError(
+            f"labels must lie in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}"
+        )
+    if multi_hot and not bool((((labels == 0) | (labels == 1)).all(1) & labels.bool().any(1)).all()):
+        raise ValueError("multi-hot labels are 0 or 1, with at least one 1 in every row")
