@@ -18,6 +18,9 @@ from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisio
 from concepthash_hf.configuration_concepthash import FORMAT_VERSION
 
 FORMAT_1 = Path(__file__).parent / "checkpoints" / "format_1"
+FORMAT_2 = FORMAT_1.parent / "format_2"
+
+KINDS = ("whole", "small")
 
 both = pytest.mark.parametrize("kind", [ConceptHashModel, ConceptHashVisionModel], ids=["whole", "tower"])
 
@@ -29,18 +32,20 @@ def edit_config(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
 
 
-# the first format
+# formats that were
 
 
-@pytest.fixture(scope="module")
-def expected() -> dict[str, Any]:
-    return json.loads((FORMAT_1 / "expected.json").read_text())
-
-
-@pytest.fixture(params=["whole", "small"])
-def checkpoint(request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any]]:
-    """A folder of the first format, and what else its loading takes."""
-    return FORMAT_1 / request.param, {"base_model_name_or_path": FORMAT_1 / "clip"} if request.param == "small" else {}
+@pytest.fixture(params=["1-clip-whole", "1-clip-small", *(f"2-{b}-{k}" for b in ("clip", "dinov2") for k in KINDS)])
+def kept(request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """A folder of a format, what else its loading takes, and what its model made of the pictures."""
+    number, backbone, kind = request.param.split("-")
+    top = FORMAT_1 if number == "1" else FORMAT_2
+    folder = top / (kind if number == "1" else f"{backbone}-{kind}")
+    expected = json.loads((top / ("expected.json" if number == "1" else f"{backbone}.json")).read_text())
+    moved = {} if kind == "whole" else {"base_model_name_or_path": top / backbone}
+    if kind == "small" and backbone == "dinov2":
+        moved["text_base_name_or_path"] = top / "clip"
+    return folder, moved, expected
 
 
 def pixels(folder: Path) -> torch.Tensor:
@@ -48,8 +53,8 @@ def pixels(folder: Path) -> torch.Tensor:
     return AutoImageProcessor.from_pretrained(folder)(pictures, return_tensors="pt")["pixel_values"]
 
 
-def test_the_first_format_gives_its_codes(checkpoint, expected):
-    folder, where = checkpoint
+def test_every_format_gives_its_codes(kept):
+    folder, where, expected = kept
     model, tower = (kind.from_pretrained(folder, **where) for kind in (ConceptHashModel, ConceptHashVisionModel))
     pixel_values = pixels(folder)
     with torch.no_grad():
@@ -65,8 +70,8 @@ def test_the_first_format_gives_its_codes(checkpoint, expected):
     assert codes.tolist() == expected["code_of_new_name"]
 
 
-def test_the_first_format_saved_again_is_todays(checkpoint, expected, tmp_path):
-    folder, where = checkpoint
+def test_older_formats_saved_again_are_todays(kept, tmp_path):
+    folder, where, expected = kept
     older, again = tmp_path / "older", tmp_path / "again"
     shutil.copytree(folder, older)
     edit_config(older, format_version=0)  # older than today's, whichever that is
@@ -83,7 +88,8 @@ def test_what_was_kept_is_of_the_first_format():
 
 
 @both
-def test_a_checkpoint_that_does_not_say_is_of_the_first_format(kind, tmp_path, expected):
+def test_a_checkpoint_that_does_not_say_is_of_the_first_format(kind, tmp_path):
+    expected = json.loads((FORMAT_1 / "expected.json").read_text())
     shutil.copytree(FORMAT_1 / "whole", tmp_path, dirs_exist_ok=True)
     edit_config(tmp_path, format_version=None)
     assert kind.from_pretrained(tmp_path).get_hash_codes(pixels(tmp_path)).tolist() == expected["codes"]
