@@ -52,7 +52,7 @@ from concepthash_hf.data import (
 from concepthash_hf.data.bad_images import BadImage, find_bad_images
 from concepthash_hf.explain import concept_sheet
 from concepthash_hf.frozen_states import frozen_states_size, keep_frozen_states
-from concepthash_hf.hashing import on_cpu
+from concepthash_hf.hashing import fast_in_bfloat16, on_cpu
 from concepthash_hf.hub import ensure_repo, push_to_hub
 from concepthash_hf.language import clean_class_name, embed_class_names, load_tokenizer
 from concepthash_hf.launch import run_script
@@ -272,7 +272,10 @@ def parse_arguments() -> tuple[TrainingPhotoArguments, ModelArguments, ConceptHa
     base = _load_config(first_look.model_name_or_path or DEFAULT_VISION)
     if not isinstance(base, ConceptHashConfig):
         joins = model_fields(first_look.preset, vision_config_of(base)).get("first_adapted_layer", 0)
-        parser.set_defaults(**(training_fields(first_look.preset, joins) | from_file))
+        recipe = training_fields(first_look.preset, joins)
+        if first_look.preset == "fast" and fast_in_bfloat16():
+            recipe["mixed_precision"] = "bf16"
+        parser.set_defaults(**(recipe | from_file))
     return parser.parse_args_into_dataclasses(words)
 
 

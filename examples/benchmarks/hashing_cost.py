@@ -4,8 +4,8 @@
     python examples/benchmarks/hashing_cost.py --dtype bfloat16 --batch_size 256 --shapes dinov2-small vit-b-16
 
 Hashes a batch of photos and runs transformers' own model of the same shape over it, both with random weights, one
-after the other in every repeat so that a busy machine slows both. On a GPU where there is one. Prints and writes photos
-per second, and the median ratio of the times.
+after the other in every repeat so that a busy machine slows both. On a GPU where there is one. Prints and writes
+photos per second, and the median ratio of the times.
 """
 
 import argparse

@@ -17,6 +17,14 @@ def on_cpu() -> bool:
     return not torch.accelerator.is_available()
 
 
+def fast_in_bfloat16() -> bool:
+    """Whether this machine multiplies matrices in bfloat16 faster than in float32."""
+    if not on_cpu():
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def hash_dataset(
     model: nn.Module,
     dataset: Dataset,

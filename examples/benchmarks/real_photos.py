@@ -1,0 +1,81 @@
+"""Real photos: keep what training runs measured, beside what the backbone gives without them, and print the table.
+
+    python examples/benchmarks/real_photos.py outputs/run-a outputs/run-b     # adds these runs of examples/train.py
+    python examples/benchmarks/real_photos.py                                 # prints the table of real_photos.jsonl
+
+`linear_hash.py` adds the rows of the bare backbone.
+"""
+
+import json
+import statistics
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from concepthash_hf import ConceptHashConfig
+
+ROWS = Path(__file__).with_name("real_photos.jsonl")
+
+
+def record(run: Path) -> dict[str, Any]:
+    """What of a run of examples/train.py goes on record: settings, metrics, times, versions; no paths."""
+    results = json.loads((run / "all_results.json").read_text())
+    config, arguments = ConceptHashConfig.from_pretrained(run), results["arguments"]
+    return {
+        "method": results["preset"],
+        "photos": results["photos"]["name"],
+        "backbone": Path(config.base_model_name_or_path or "from scratch").name,
+        "size": config.vision_config.image_size,
+        **{name: getattr(config, name) for name in ("num_bits", "num_concepts", "diversity_weight")},
+        **{name: arguments[name] for name in ("seed", "num_train_epochs", "learning_rate", "optimizer")},
+        **{name: results[name] for name in ("augmentation", "cached_views", "train_steps", "train_runtime")},
+        "cache_runtime": results.get("cache_runtime", 0.0),
+        "eval_runtime": results["eval_runtime"],
+        "map": results["eval_map"],
+        "precision@1": results["eval_precision@1"],
+        **results["environment"],
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown; a line for each setting, the mean over its seeds."""
+    lines = [
+        "| photos | backbone, px | method | bits | mAP@all (seeds) | P@1 | training, min (on) |",
+        "|" + " --- |" * 7,
+    ]
+    for _, group in groupby(sorted(rows, key=setting), key=setting):
+        runs = list(group)
+        first = runs[0]
+        maps = [run["map"] for run in runs]
+        seeds = ", ".join(f"{run['map']:.3f}" for run in runs) if len(runs) > 1 else ""
+        method = first["method"] + (f", {first['num_concepts']} concepts" if first.get("num_concepts", 4) != 4 else "")
+        minutes = [(run["train_runtime"] + run.get("cache_runtime", 0)) / 60 for run in runs if "train_runtime" in run]
+        where = "H100" if "H100" in first["device"] else f"{first.get('threads', 2)} threads"
+        lines.append(
+            f"| {first['photos']} | {first['backbone']}, {first['size']} "
+            f"| {method} | {first.get('num_bits', 'float')} "
+            f"| **{statistics.mean(maps):.3f}**{f' ({seeds})' if seeds else ''} "
+            f"| {statistics.mean(run['precision@1'] for run in runs):.3f} "
+            f"| {f'{statistics.mean(minutes):.1f} ({where})' if minutes else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def setting(row: dict[str, Any]) -> tuple:
+    """What is the same for the runs of one line."""
+    order = ["float neighbours", "linear hash", "paper", "fast"]
+    names = ("photos", "backbone", "size", "num_bits", "num_concepts", "device", "num_train_epochs")
+    return (*(str(row.get(name)) for name in names[:3]), order.index(row["method"]), *(str(row.get(n)) for n in names))
+
+
+def main() -> None:
+    """Add the runs that are given; print all."""
+    with ROWS.open("a") as file:
+        for run in sys.argv[1:]:
+            file.write(json.dumps(record(Path(run))) + "\n")
+    print(table([json.loads(line) for line in ROWS.read_text().splitlines()]))
+
+
+if __name__ == "__main__":
+    main()
