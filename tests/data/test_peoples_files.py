@@ -604,3 +604,72 @@ def test_any_csv_is_read_as_it_was_meant_or_refused_for_a_reason(root, data):
     if not all(trained):
         assert len(splits.train) == sum(trained)
     assert read == sorted((row["image"][2:], name, row["place"]) for row, name in zip(rows, names, strict=True))
+
+
+# ----------------------------------------------------------------------------------------------- several tables
+def test_parquet_files_in_parts_are_read_whole(root):
+    for split, number in (("train", 3), ("test", 2)):
+        for part in range(2):
+            content = [(root / "a" / f"{n}.png").read_bytes() for n in range(number)]
+            table = {
+                "image": [{"bytes": b, "path": None} for b in content],
+                "label": ["robin", "wren", "wren"][:number],
+            }
+            features = datasets.Features(image=datasets.Image(), label=datasets.Value("string"))
+            parts = datasets.Dataset.from_dict(table, features=features)
+            parts.to_parquet(root / f"{split}-{part:05d}-of-00002.parquet")
+    assert load_photos(root).counts == {"classes": 2, "train": 6, "query": 4, "database": 6}
+
+
+def test_two_tables_for_one_split_are_a_question(root):
+    for name in ("train.csv", "train_labels.csv", "test.csv"):
+        write(root / name, "\n".join(["image,label", *ROWS]))
+    with pytest.raises(ValueError, match=r"several tables.*train\.csv, train_labels\.csv"):
+        load_photos(root)
+
+
+def test_tables_of_splits_may_say_so_in_a_column(root):
+    for split, rows in (("train", ROWS[:4]), ("test", ROWS[4:])):
+        write(root / f"{split}.csv", "\n".join(["image,label,split", *(f"{row},{split}" for row in rows)]))
+    assert load_photos(root).counts == {"classes": 2, "train": 4, "query": 2, "database": 4}
+
+
+def test_a_table_of_a_split_without_labels_is_named(root):
+    write(root / "train.csv", "\n".join(["image,label", *ROWS]))
+    write(root / "test.csv", "image,id\na/0.png,1")
+    with pytest.raises(ValueError, match=r"test\.csv: no column seems to hold classes"):
+        load_photos(root)
+
+
+def test_labels_beside_folders_that_are_no_classes(photos):
+    root = photos({"images": 6, "masks": 6})
+    rows = [f"images/{n}.png,{('benign', 'malign')[n % 2]}" for n in range(6)]
+    for name in ("labels.csv", "metadata.csv"):
+        write(root / name, "\n".join(["file_name,diagnosis", *rows]))
+        assert load_photos(root).class_names == ("benign", "malign")
+        (root / name).unlink()
+
+
+def test_splits_of_a_table_can_be_named(root):
+    rows = [f"{row},{number // 2}" for number, row in enumerate(ROWS)]
+    file = write(root / "photos.csv", "\n".join(["image,label,split", *rows]))
+    splits = load_photos(file, train_split="0+2", query_split="1")
+    assert splits.counts == {"classes": 2, "train": 4, "query": 2, "database": 4}
+    with pytest.raises(ValueError, match=r"no row with '7' in column 'split'; it holds \['0', '1', '2'\]"):
+        load_photos(file, train_split="0", query_split="7")
+    with pytest.raises(ValueError, match="no column of splits"):
+        load_photos(write(root / "photos.csv", "\n".join(["image,label", *ROWS])), train_split="0")
+
+
+def test_options_that_do_not_apply_are_refused(root):
+    with pytest.raises(ValueError, match="no folder of class folders: leave out class_level="):
+        load_photos(write(root / "photos.csv", "\n".join(["image,label", *ROWS])), class_level=1)
+    for name in ("train", "test"):
+        write(root / f"{name}.txt", "a/0.png 0\na/1.png 1\n")
+    with pytest.raises(ValueError, match="says itself what is to be trained on: leave out train_split="):
+        load_photos(root, train_split="train")
+
+
+def test_several_labels_in_the_names_of_folders(photos):
+    splits = load_photos(photos({"red+small": 3, "red": 3, "small": 3}), label_separator="+")
+    assert splits.multi_label and splits.class_names == ("red", "small")

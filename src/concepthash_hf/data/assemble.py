@@ -6,8 +6,9 @@ from typing import Any, Literal
 import datasets
 
 from .bad_images import OnBadImage
-from .columns import find_image_column, find_label_column, require_columns, with_features
-from .labels import Photos, class_names_of, encode_labels, label_sets, stratified_split
+from .changes import separated, with_features
+from .columns import find_image_column, find_label_column, require_columns
+from .labels import Photos, class_names_of, encode_labels, is_list, label_sets, stratified_split
 from .splits import PhotoSplits
 from .unreadable import take_out_unreadable
 
@@ -17,6 +18,7 @@ def assemble(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
     class_names: Sequence[str] | None = None,
     query_fraction: float = 0.2,
     seed: int = 0,
@@ -33,6 +35,7 @@ def assemble(
             stratified part of "train" does.
         image_column: name of the image column; found by feature type if None.
         label_column: name of the label column; found by feature type if None.
+        label_separator: what stands between several labels in one text, e.g. "|".
         class_names: names by label; for label columns that do not bring their own.
         query_fraction: part of each class to hold out as queries where the source has none.
         seed: which photos are held out.
@@ -57,6 +60,8 @@ def assemble(
     if on_unreadable != "keep":
         splits, unreadable = take_out_unreadable(splits, image_column, on_unreadable)
         notes += unreadable
+    if label_separator is not None and not is_list(splits["train"].features[label_column]):
+        splits = {key: separated(table, label_column, label_separator) for key, table in splits.items()}
     splits = encode_labels(splits, label_column, class_names)
     if "query" not in splits:
         splits, held_out = _hold_out_queries(splits, label_column, query_fraction, seed)

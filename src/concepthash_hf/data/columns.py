@@ -17,7 +17,7 @@ from typing import Any
 import datasets
 import pyarrow.compute as pc
 
-from .labels import Photos, inner_feature
+from .labels import inner_feature
 from .split_names import split_of
 
 PATH_COLUMNS = (
@@ -141,11 +141,6 @@ def require_columns(features: datasets.Features, **columns: str) -> None:
     for option, column in columns.items():
         if column not in features:
             raise ValueError(f"no column {column!r}; columns are {sorted(features)}: say which with {option}=...")
-
-
-def with_features(photos: Photos) -> Photos:
-    """A stream may have to be looked into before it knows its columns."""
-    return photos if photos.features is not None else photos._resolve_features()
 
 
 def image_paths(photos: datasets.Dataset, image_column: str) -> list[str | None]:

@@ -1,7 +1,7 @@
 """Whatever lies at a path: each reader takes what it knows, and leaves the rest to the next one."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .index_files import has_index_files, read_index_files
 from .labels import Photos
 from .options import LoadOptions
 from .split_names import split_of, splits_by_name
-from .tables import TABLE_SUFFIXES, Table, has_pictures, read_table, table_columns
+from .tables import TABLE_SUFFIXES, Table, divide, has_pictures, read_table, table_columns
 
 _TABLES_BESIDE_FOLDERS = ("metadata", "labels", "annotations")
 
@@ -33,6 +33,8 @@ class Reading:
         class_names: names by label, where the source brings them.
         notes: in words, what was taken for what.
         facts: further fields of `PhotoSplits`.
+        takes_splits: whether the user can say which splits are meant.
+        takes_level: whether the user can say which folders are the classes.
     """
 
     tables: Mapping[str, Photos]
@@ -41,6 +43,8 @@ class Reading:
     class_names: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    takes_splits: bool = False
+    takes_level: bool = False
 
 
 def read_disk(path: Path, options: LoadOptions) -> Reading:
@@ -88,20 +92,28 @@ def _index(path: Path, options: LoadOptions) -> Reading | None:
 def _saved(path: Path, options: LoadOptions) -> Reading | None:
     """What `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write."""
     if (path / "dataset_dict.json").is_file():
-        return Reading(pick_splits(datasets.load_from_disk(str(path)), options.splits, str(path)))
-    if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        return Reading({"train": datasets.load_from_disk(str(path))})
-    return None
+        tables = pick_splits(datasets.load_from_disk(str(path)), options.splits, str(path))
+    elif (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+        others = [name for name in (options.image_column, options.label_column) if name is not None]
+        tables, _ = divide(datasets.load_from_disk(str(path)), str(path), others, options.splits)
+    else:
+        return None
+    return Reading(tables, takes_splits=True)
 
 
 def _tables_by_split(path: Path, options: LoadOptions) -> Reading | None:
     """One table for each split: `train.csv`, `train/metadata.csv`."""
     named = _by_split((file, file.stem) for file in sorted(path.iterdir()))
     inside = _by_split((file, file.parent.name) for file in sorted(path.glob("*/metadata.*")))
-    files = next((files for files in (named, inside) if "train" in files), None)
-    if files is None or len(files) == 1 or not all(map(has_pictures, files.values())):
+    found = next((found for found in (named, inside) if "train" in found), {})
+    if any(len(files) > 1 and all(file.suffix == ".parquet" for file in files) for files in found.values()):
+        return None  # parts of one table
+    if twice := next((files for files in found.values() if len(files) > 1), None):
+        raise _several(path, twice)
+    tables = {split: file for split, (file,) in found.items()}
+    if len(tables) < 2 or not all(map(has_pictures, tables.values())):
         return None
-    return _with_labels(path, files, options)
+    return _with_labels(path, tables, options)
 
 
 def _table_beside_folders(path: Path, options: LoadOptions) -> Reading | None:
@@ -114,17 +126,14 @@ def _table_beside_folders(path: Path, options: LoadOptions) -> Reading | None:
     if len(found) > 1 and all(file.suffix == ".parquet" for file in found):
         return None  # parts of one table
     if len(found) > 1:
-        raise ValueError(
-            f"several tables in {path} list photos: {', '.join(file.name for file in found)}; give the one that is "
-            "meant in place of the folder"
-        )
+        raise _several(path, found)
     return _with_labels(path, {"train": found[0]}, options) if found else None
 
 
 def _parquet_files(path: Path, options: LoadOptions) -> Reading | None:
     """As a dataset lies on the Hub."""
     if any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
-        return Reading(read_hub(str(path), options.splits, streaming=options.streaming))
+        return Reading(read_hub(str(path), options.splits, streaming=options.streaming), takes_splits=True)
     return None
 
 
@@ -136,7 +145,14 @@ def _class_folders(path: Path, options: LoadOptions) -> Reading:
         follow_symlinks=options.follow_symlinks,
         on_bad_image=options.on_bad_image,
     )
-    return Reading(found.tables, image_column="image", label_column="label", notes=found.notes)
+    return Reading(
+        found.tables,
+        image_column="image",
+        label_column="label",
+        notes=found.notes,
+        takes_splits=True,
+        takes_level=True,
+    )
 
 
 _READERS: tuple[Callable[[Path, LoadOptions], Reading | None], ...] = (
@@ -151,47 +167,58 @@ _READERS: tuple[Callable[[Path, LoadOptions], Reading | None], ...] = (
 )
 
 
-def _by_split(named: Iterable[tuple[Path, str]]) -> dict[str, Path]:
-    tables = {name: file for file, name in named if file.suffix.lower() in TABLE_SUFFIXES}
-    return {split: tables[name] for name, split in splits_by_name(tables).items()}
+def _by_split(named: Iterable[tuple[Path, str]]) -> dict[str, list[Path]]:
+    tables = [(file, name) for file, name in named if file.suffix.lower() in TABLE_SUFFIXES]
+    split_of_name = splits_by_name(name for _, name in tables)
+    found: dict[str, list[Path]] = {}
+    for file, name in tables:
+        if name in split_of_name:
+            found.setdefault(split_of_name[name], []).append(file)
+    return found
+
+
+def _several(path: Path, tables: Iterable[Path]) -> ValueError:
+    return ValueError(
+        f"several tables in {path} list photos: {', '.join(file.name for file in tables)}; give the one that is meant "
+        "in place of the folder"
+    )
 
 
 def _with_labels(path: Path, files: Mapping[str, Path], options: LoadOptions) -> Reading:
-    """Tables; where they have no labels and lie beside class folders, the folders say the classes."""
-    columns = table_columns(files["train"])
-    if options.label_column is None and not find_usual_label_columns(columns) and has_class_folders(path):
-        folders = _class_folders(path, options)
-        tables = [_read(file, options, has_labels=False) for file in files.values()]
-        return Reading(
-            with_metadata(folders.tables, tables),
-            image_column="image",
-            label_column="label",
-            notes=(*folders.notes, *(f"also: the columns of {file.name}" for file in files.values())),
-        )
-    tables = [_read(file, options) for file in files.values()]
-    if len(tables) == 1:
-        return _of_tables(tables)
-    reading = _of_tables(tables)
-    return Reading(
-        {split: table.splits["train"] for split, table in zip(files, tables, strict=True)},
-        reading.image_column,
-        reading.label_column,
-        notes=reading.notes,
-    )
+    """Tables; one called "metadata" without labels leaves it to the class folders beside it to say the classes."""
+    adds = all(file.stem.lower() == "metadata" for file in files.values())
+    if adds and options.label_column is None and not find_usual_label_columns(table_columns(files["train"])):
+        if has_class_folders(path):
+            return _folders_with_metadata(path, files.values(), options)
+    if len(files) == 1:
+        return _of_tables([_read(files["train"], options)])
+    tables = [_read(file, options, is_divided=False) for file in files.values()]
+    by_split = {split: table.splits["train"] for split, table in zip(files, tables, strict=True)}
+    return replace(_of_tables(tables), tables=by_split, takes_splits=False)
+
+
+def _folders_with_metadata(path: Path, files: Iterable[Path], options: LoadOptions) -> Reading:
+    folders = _class_folders(path, options)
+    files = list(files)
+    tables = [_read(file, replace(options, streaming=False), has_labels=False, is_divided=False) for file in files]
+    also = [f"also: the columns of {file.name}" for file in files]
+    return replace(folders, tables=with_metadata(folders.tables, tables), notes=(*folders.notes, *also))
 
 
 def _of_tables(tables: Sequence[Table]) -> Reading:
     first = tables[0]
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return Reading(first.splits, first.image_column, first.label_column, notes=notes)
+    return Reading(first.splits, first.image_column, first.label_column, notes=notes, takes_splits=True)
 
 
-def _read(file: Path, options: LoadOptions, has_labels: bool = True) -> Table:
+def _read(file: Path, options: LoadOptions, *, has_labels: bool = True, is_divided: bool = True) -> Table:
     return read_table(
         file,
         image_column=options.image_column,
-        label_column=options.label_column if has_labels else None,
+        label_column=options.label_column,
         label_separator=options.label_separator,
-        streaming=options.streaming and has_labels,
+        streaming=options.streaming,
         has_labels=has_labels,
+        splits=options.splits,
+        is_divided=is_divided,
     )

@@ -12,7 +12,7 @@ from .bad_images import BadImageLog, OnBadImage
 from .columns import to_dataset
 from .labels import tidy_name
 from .pictures import IMAGE_SUFFIXES, PictureFinder, PictureFolder
-from .split_names import SPLIT_ALIASES, splits_by_name
+from .split_names import SPLIT_ALIASES, is_filler, splits_by_name
 
 PARTS_FILE = "parts.jsonl"
 NAMES_IN_MESSAGE = 8
@@ -120,9 +120,9 @@ def read_class_folders(
 
 
 def has_class_folders(folder: Path) -> bool:
-    """Whether there are folders with pictures in a folder: a quick look, for a table that lies beside them."""
-    found = PictureFinder(folder, False, BadImageLog("skip")).find()
-    return len(found.folders) > 1
+    """Whether there are folders with pictures that could be classes: a look, for a table that lies beside them."""
+    found = _unwrapped(PictureFinder(folder, True, BadImageLog("skip")).find())
+    return len(found.folders) > 1 and not any(is_filler(child.name) for child in found.folders)
 
 
 def ignored_in_words(ignored: Counter[str]) -> list[str]:

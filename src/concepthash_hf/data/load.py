@@ -82,17 +82,22 @@ def load_with_options(
             tables = read_hub(name, options.splits, **_hub_options(options))
         except ValueError as error:
             raise ValueError(f"{error}. Known datasets: {', '.join(known_names())}") from error
-        reading, source = Reading(tables), _hub_source(name, options.revision)
+        reading, source = Reading(tables, takes_splits=True), _hub_source(name, options.revision)
         facts = {"name": name.split("/")[1], **facts}
     else:
         raise ValueError(
             f"{name!r} is neither a known dataset nor a file or folder. Known datasets: {', '.join(known_names())}; a "
             "Hub id has the form owner/name"
         )
+    if options.splits and not reading.takes_splits:
+        raise ValueError(f"{source} says itself what is to be trained on: leave out train_split=... and such")
+    if options.class_level is not None and not reading.takes_level:
+        raise ValueError(f"{source} is no folder of class folders: leave out class_level=...")
     splits = assemble(
         reading.tables,
         image_column=options.image_column or reading.image_column,
         label_column=options.label_column or reading.label_column,
+        label_separator=options.label_separator,
         class_names=options.class_names or reading.class_names,
         query_fraction=options.query_fraction,
         seed=options.seed,
@@ -131,7 +136,8 @@ def _benchmark(name: str, benchmark: Benchmark, options: LoadOptions) -> tuple[R
         tables = read_hub(benchmark.hub_id, splits, **_hub_options(replace(options, revision=revision)))
     except ValueError as error:
         raise ValueError(f"{error}. Or {by_hand}") from error
-    return Reading(tables, benchmark.image_column, benchmark.label_column), _hub_source(benchmark.hub_id, revision)
+    reading = Reading(tables, benchmark.image_column, benchmark.label_column, takes_splits=True)
+    return reading, _hub_source(benchmark.hub_id, revision)
 
 
 def _hub_options(options: LoadOptions) -> dict[str, Any]:

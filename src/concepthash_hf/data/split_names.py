@@ -28,6 +28,16 @@ def split_of(name: object) -> str | None:
     return split if not others else None
 
 
+def is_filler(name: str) -> bool:
+    """Whether a name says only that there are pictures or such: no class is called so.
+
+    Example:
+        >>> is_filler("Images"), is_filler("image_files"), is_filler("wren photos")
+        (True, True, False)
+    """
+    return all(word in _FILLERS for word in _WORD.findall(name.lower()))
+
+
 def splits_by_name(names: Iterable[str]) -> dict[str, str]:
     """Name -> split, for names that stand for one.
 

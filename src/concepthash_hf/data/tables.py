@@ -1,7 +1,7 @@
 """Photos listed in a file, a row a photo: CSV, JSON lines, parquet."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .changes import changed, separated, with_features
 from .columns import (
     find_image_column,
     find_label_column,
@@ -19,7 +20,6 @@ from .columns import (
     holds_pictures,
     require_columns,
     split_column,
-    with_features,
 )
 from .labels import Photos, check_labels
 from .split_names import SPLIT_ALIASES, split_of
@@ -54,6 +54,8 @@ def read_table(
     label_separator: str | None = None,
     streaming: bool = False,
     has_labels: bool = True,
+    splits: Mapping[str, str] | None = None,
+    is_divided: bool = True,
 ) -> Table:
     """Read one file of photos, a row a photo; a column of splits divides it (see `columns`).
 
@@ -65,35 +67,42 @@ def read_table(
         label_separator: what stands between several labels in one text, e.g. "|".
         streaming: read it as it goes.
         has_labels: whether a label column is looked for, and has to be there.
+        splits: ours -> what the column of splits says, several joined by "+"; by usual names if None.
+        is_divided: whether a column of splits divides it; all is "train" if not.
 
     Raises:
         ValueError: if it cannot be read, a column is not found, a row lacks its picture, label or split, or a
             split has an unknown name.
     """
     table = with_features(_open(file, streaming))
-    if image_column is None:
-        image_column = _image_column(table, file)
-    require_columns(table.features, image_column=image_column)
-    if has_labels and label_column is None:
-        label_column = find_label_column(_without_splits(table, image_column), image_column)
-    if label_column is not None:
-        require_columns(table.features, label_column=label_column)
+    try:
+        if image_column is None:
+            image_column = _image_column(table, file)
+        require_columns(table.features, image_column=image_column)
+        if has_labels and label_column is None:
+            label_column = find_label_column(_without_splits(table, image_column), image_column)
+        if label_column is not None:
+            require_columns(table.features, label_column=label_column)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     table = _with_pictures(table, image_column, file)
     if label_separator is not None and label_column is not None:
-        table = _changed(table, label_column, partial(_separate, label_separator))
+        table = separated(table, label_column, label_separator)
     if label_column is not None and isinstance(table, datasets.Dataset):
         check_labels(table, label_column, str(file))
     if "parts" in table.features and "json" in file.suffix.lower() and isinstance(table, datasets.Dataset):
         table = _typed_parts(table)
-    splits, by = _by_split(table, file, [image_column, label_column or ""])
+    divided, by = {"train": table}, None
+    if is_divided:
+        divided, by = divide(table, str(file), [image_column, label_column or ""], splits)
     notes = [f"pictures: column {image_column!r} of {file.name}"]
     if label_column is not None:
         notes.append(f"labels: column {label_column!r} of {file.name}")
     if by is not None:
         notes.append(f"splits: column {by!r} of {file.name}")
     if streaming and file.suffix.lower() != ".parquet":
-        splits = {split: photos.to_iterable_dataset() for split, photos in splits.items()}
-    return Table(splits, image_column, label_column, tuple(notes))
+        divided = {split: photos.to_iterable_dataset() for split, photos in divided.items()}
+    return Table(divided, image_column, label_column, tuple(notes))
 
 
 def has_pictures(file: Path) -> bool:
@@ -179,9 +188,9 @@ def _with_pictures(table: Photos, column: str, file: Path) -> Photos:
             base = _base_of(paths[:_ROWS_TO_LOOK_AT], file.parent) or file.parent
         else:
             base = file.parent
-        table = _changed(table, column, partial(_resolve, str(base)))
+        table = changed(table, column, partial(_resolve, str(base)))
     elif isinstance(feature, dict) and _lacks_bytes(table, column):  # pandas; the path is beside the file then
-        table = _changed(table, column, partial(_resolve_picture, str(file.parent)))
+        table = changed(table, column, partial(_resolve_picture, str(file.parent)))
     if isinstance(feature, datasets.Image) and not feature.decode:
         return table
     # now: once all columns of the file are changed, `datasets` miscounts the rows of a table that is cast
@@ -217,24 +226,6 @@ def _resolve_picture(folder: str, picture: dict[str, Any] | None) -> dict[str, A
     return {"bytes": None, "path": _resolve(folder, picture["path"])}
 
 
-def _separate(separator: str, text: Any) -> list[str]:
-    if text is None or isinstance(text, list):
-        return text or []
-    return [name.strip() for name in str(text).split(separator) if name.strip()]
-
-
-def _changed(photos: Photos, column: str, change: Callable[[Any], Any]) -> Photos:
-    """A column with every value changed; other columns are not copied."""
-    if isinstance(photos, datasets.Dataset):
-        values = [change(value) for value in photos[column][:]]
-        return photos.remove_columns(column).add_column(column, values)
-    return with_features(photos.map(partial(_change_row, column, change)))
-
-
-def _change_row(column: str, change: Callable[[Any], Any], row: dict[str, Any]) -> dict[str, Any]:
-    return {column: change(row[column])}
-
-
 def _typed_parts(photos: datasets.Dataset) -> datasets.Dataset:
     """Part locations with the same names in every row, as for folders; JSON gives each row just its own."""
     rows = photos["parts"][:]
@@ -244,31 +235,61 @@ def _typed_parts(photos: datasets.Dataset) -> datasets.Dataset:
     return photos.remove_columns("parts").add_column("parts", complete, feature=feature)
 
 
-def _by_split(table: Photos, file: Path, others: list[str]) -> tuple[dict[str, Photos], str | None]:
-    """Rows by split, and the column that says so."""
-    if isinstance(table, datasets.IterableDataset):  # which splits there are shows at the end only
-        if (column := split_column(table.features)) is None or column in others:
-            return {"train": table}, None
-        return {split: table.filter(partial(_in_split, column, split)) for split in ("train", "query")}, column
-    column = find_split_column(table, others)
+def divide(
+    table: Photos, source: str, others: Sequence[str], splits: Mapping[str, str] | None = None
+) -> tuple[dict[str, Photos], str | None]:
+    """Rows by split, and the column that says so, None if there is none.
+
+    Args:
+        table: the rows.
+        source: file, for messages.
+        others: columns that are something else.
+        splits: ours -> theirs, several joined by "+"; by usual names if None.
+
+    Raises:
+        ValueError: if a row says no split that is known, or there is no such column, but splits are named.
+    """
+    column = _column_of_splits(table, others)
     if column is None:
+        if splits:
+            raise ValueError(f"{source} has no column of splits, which train_split=... and such could name")
         return {"train": table}, None
+    find: Callable[[Any], str | None] = split_of
+    if splits:
+        named = {name: split for split, names in splits.items() for name in names.split("+")}
+        find = partial(_split_by_name, named)
+    if isinstance(table, datasets.IterableDataset):  # which splits there are shows at the end only
+        return {split: table.filter(partial(_in_split, find, column, split)) for split in ("train", "query")}, column
     names = table[column][:]
-    splits = [split_of(name) for name in names]
-    if None in splits:
-        row = splits.index(None)
+    found = [find(name) for name in names]
+    if not splits and None in found:
         known = [name for aliases in SPLIT_ALIASES.values() for name in aliases]
-        unknown = sorted({str(name) for name, split in zip(names, splits, strict=True) if split is None})
+        unknown = sorted({str(name) for name, split in zip(names, found, strict=True) if split is None})
         raise ValueError(
-            f"{file}, row {row}: the column {column!r} holds {unknown[:5]}; known are {known}: write one of them in "
-            "each row, or give the column another name if it holds no splits"
+            f"{source}, row {found.index(None)}: the column {column!r} holds {unknown[:5]}; known are {known}: write "
+            "one of them in each row, say which rows to use with train_split=... and query_split=..., or give the "
+            "column another name if it holds no splits"
         )
-    return {
-        split: table.select([row for row, name in enumerate(splits) if name == split])
-        for split in SPLIT_ALIASES
-        if split in splits
-    }, column
+    rows = {split: [row for row, one in enumerate(found) if one == split] for split in SPLIT_ALIASES}
+    if splits and (empty := [names for split, names in splits.items() if not rows[split]]):
+        raise ValueError(f"{source} has no row with {empty[0]!r} in column {column!r}; it holds {_some(names)}")
+    return {split: table.select(chosen) for split, chosen in rows.items() if chosen}, column
 
 
-def _in_split(column: str, split: str, row: dict[str, Any]) -> bool:
-    return split_of(row[column]) == split
+def _column_of_splits(table: Photos, others: Sequence[str]) -> str | None:
+    if isinstance(table, datasets.Dataset):
+        return find_split_column(table, others)
+    column = split_column(table.features)
+    return None if column in others else column
+
+
+def _split_by_name(named: Mapping[str, str], name: object) -> str | None:
+    return named.get(str(name).strip())
+
+
+def _some(names: Sequence[object]) -> list[str]:
+    return sorted(set(map(str, names)))[:5]
+
+
+def _in_split(find: Callable[[Any], str | None], column: str, split: str, row: dict[str, Any]) -> bool:
+    return find(row[column]) == split

@@ -1,0 +1,43 @@
+"""Columns with every value changed."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import datasets
+
+from .labels import Photos
+
+
+def with_features(photos: Photos) -> Photos:
+    """A stream may have to be looked into before it knows its columns."""
+    return photos if photos.features is not None else photos._resolve_features()
+
+
+def changed(photos: Photos, column: str, change: Callable[[Any], Any]) -> Photos:
+    """A column with every value changed; other columns are not copied."""
+    if isinstance(photos, datasets.Dataset):
+        values = [change(value) for value in photos[column][:]]
+        return photos.remove_columns(column).add_column(column, values)
+    return with_features(photos.map(partial(_change_row, column, change)))
+
+
+def _change_row(column: str, change: Callable[[Any], Any], row: dict[str, Any]) -> dict[str, Any]:
+    return {column: change(row[column])}
+
+
+def separated(photos: Photos, label_column: str, separator: str) -> Photos:
+    """Lists of labels in place of texts that hold several.
+
+    Args:
+        photos: rows.
+        label_column: of texts; lists stay as they are.
+        separator: what stands between labels in a text.
+    """
+    return changed(photos, label_column, partial(_separate, separator))
+
+
+def _separate(separator: str, text: Any) -> list[str]:
+    if text is None or isinstance(text, list):
+        return text or []
+    return [name.strip() for name in str(text).split(separator) if name.strip()]
