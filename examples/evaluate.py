@@ -7,7 +7,6 @@ Queries are the test photos, the database is the training photos unless the phot
 It writes `evaluation.json` (every number, per class too), `evaluation.png` and `evaluation.pdf`.
 """
 
-import json
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from transformers import AutoImageProcessor, HfArgumentParser
 from concepthash_hf import ConceptHashConfig, ConceptHashModel
 from concepthash_hf.data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
 from concepthash_hf.hashing import hash_dataset, on_cpu
+from concepthash_hf.json_files import read_mapping
 from concepthash_hf.launch import run_script
 from concepthash_hf.metrics import (
     code_quality,
@@ -116,7 +116,7 @@ def class_families(args: Arguments, splits: PhotoSplits) -> list[int] | None:
     """The family of every class, as a number, from a file or the photos themselves."""
     names = splits.query_class_names
     if args.class_families:
-        family_of = json.loads(Path(args.class_families).read_text())
+        family_of = read_mapping(args.class_families)
         if missing := [name for name in names if name not in family_of]:
             raise ValueError(
                 f"{args.class_families} has no family for {len(missing)} classes: {', '.join(missing[:5])}"

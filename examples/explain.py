@@ -8,7 +8,6 @@ hand: they are spread evenly over the test photos, half of the queries over thos
 writes `report.html`, a single file, and `gallery.png`.
 """
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from concepthash_hf.explain.report import ConceptSummary, Neighbour, QueryResult
 from concepthash_hf.explain.tables import measurement_tables
 from concepthash_hf.hashing import hash_dataset, on_cpu
 from concepthash_hf.index import HammingIndex
+from concepthash_hf.json_files import read_mapping
 from concepthash_hf.language import clean_class_name
 from concepthash_hf.launch import run_script
 from concepthash_hf.metrics import sub_code_metrics
@@ -257,7 +257,7 @@ class Explainer:
     def classes(self) -> tuple[list[str], list[str]] | None:
         """The classes that the model was trained on and their families, if these are known."""
         if self.args.class_families is not None:
-            family_of = json.loads(Path(self.args.class_families).read_text(encoding="utf-8"))
+            family_of = read_mapping(self.args.class_families)
         elif "family" in self.splits.query.column_names and not self.splits.multi_label:
             rows = self.splits.query.select_columns([self.splits.label_column, "family"])
             feature, names = rows.features["family"], self.splits.query_class_names
@@ -296,7 +296,9 @@ class Explainer:
 
     def measured_before(self, file: Path) -> dict[str, dict[str, Any]]:
         """What the file says of this model."""
-        models = json.loads(file.read_text(encoding="utf-8")).get("models", {})
+        models = read_mapping(file).get("models")
+        if not isinstance(models, dict):
+            raise ValueError(f'{file} has no measurements: expected an object "models" in it')
         name = Path(self.args.model_name_or_path).name
         found = [values for path, values in models.items() if Path(path).name == name]
         if len(found) != 1:

@@ -293,11 +293,14 @@ def keeps_frozen_states(args: PhotoArguments, preset: Preset, model: ConceptHash
 def read_argument_file(path: str) -> dict[str, str]:
     """Options by name; as texts, which argparse then reads as it does on the command line."""
     try:
-        options = yaml.load(Path(path).read_text(), Loader=yaml.BaseLoader) or {}  # JSON is YAML too
-    except (OSError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        options = yaml.load(text, Loader=yaml.BaseLoader) or {}  # JSON is YAML too
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read the file of arguments {path}: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"the file of arguments {path} should hold options by name, e.g. num_bits: 32")
+    if several := sorted(f"{name}" for name, value in options.items() if not isinstance(value, str)):
+        raise ValueError(f"the file of arguments {path} should hold one value for each option, not for {several}")
     return {name: value for name, value in options.items() if value not in ("", "null")}
 
 

@@ -43,7 +43,10 @@ class _CheckpointConfig:
         Raises:
             ValueError: if it is not that of a ConceptHash model, or of a newer format.
         """
-        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        try:
+            config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except RecursionError:
+            raise ValueError(f"the config.json of {pretrained_model_name_or_path} is no JSON file") from None
         _check_model_type(config_dict, pretrained_model_name_or_path, cls)
         _check_format(config_dict, pretrained_model_name_or_path)
         return config_dict, kwargs
@@ -360,6 +363,8 @@ def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted
 
 def _check_format(config_dict: Mapping[str, Any], source: str | Path) -> None:
     version = config_dict.get("format_version", 1)  # the first checkpoints did not say
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise ValueError(f"{source} is damaged: format_version in its config.json is no whole number but {version!r}")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{source} is of checkpoint format {version}, this concepthash_hf reads formats up to {FORMAT_VERSION}: "

@@ -115,16 +115,28 @@ def convert_reference_checkpoint(
 
 
 def _read_state_dict(source: Mapping[str, Tensor] | str | Path) -> dict[str, Tensor]:
-    if isinstance(source, Mapping):
-        state = dict(source)
-    elif str(source).endswith(".safetensors"):
-        state = safetensors.torch.load_file(source)
-    else:
-        state = torch.load(source, map_location="cpu", weights_only=True)
+    state = source if isinstance(source, Mapping) else _load_file(Path(source))
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{source} holds no state dict but a {type(state).__name__}")
+    state = dict(state)
     strangers = [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]
     if strangers:
         raise ValueError(f"not a state dict: {strangers[:5]} are no tensors; if it is nested, give the inner one")
     return state
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there, or no file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the reader of pickles fails with whatever a damaged one makes of it
+        reason = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as weights alone, it is damaged or holds something else: {reason}"
+        ) from error
 
 
 def _rename(state: dict[str, Tensor]) -> dict[str, Tensor]:

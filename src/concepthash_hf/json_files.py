@@ -1,4 +1,4 @@
-"""JSON files that this package wrote: an object with known fields, read as if a stranger had sent it."""
+"""JSON files, read as if a stranger had sent them: those that this package wrote, with known fields, and others."""
 
 import hashlib
 import json
@@ -57,6 +57,21 @@ def read_object(path: Path, fields: Fields, remedy: str) -> dict[str, Any]:
     checksum = values.pop(CHECKSUM, None)
     if checksum is not None and checksum != _checksum(values):
         raise ValueError(f"{path} is damaged (its content does not have the checksum it was written with): {remedy}")
+    return values
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object that somebody has made.
+
+    Raises:
+        ValueError: if it cannot be read, or is something else; says which file and why.
+    """
+    try:
+        values = _load(Path(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path}: {str(error)[:200]}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} should hold a JSON object, found {_shown(values)}")
     return values
 
 

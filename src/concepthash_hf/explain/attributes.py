@@ -1,6 +1,5 @@
 """What a concept means in words: attributes over-represented among the photos with one sub-code, or one bit."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import hypergeom
 
+from ..json_files import read_mapping
 from .attention import ConceptReadings
 
 
@@ -70,7 +70,7 @@ def load_attributes(file: str | Path, class_names: Sequence[str], threshold: flo
         ValueError: if the file has another form, or is of another dataset: it lacks some of the classes.
     """
     try:
-        table = json.loads(Path(file).read_text(encoding="utf-8"))
+        table = read_mapping(file)
         percent = np.array(table["percent"], dtype=float)
         classes, names = list(table["classes"]), tuple(table["attributes"])
     except (KeyError, TypeError, ValueError) as error:
