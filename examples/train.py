@@ -31,6 +31,7 @@ from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
     BaseImageProcessor,
+    Dinov2Config,
     HfArgumentParser,
     PreTrainedTokenizerBase,
 )
@@ -269,7 +270,8 @@ def parse_arguments() -> tuple[TrainingPhotoArguments, ModelArguments, ConceptHa
     if first_look.model_name_or_path is None:
         from_file = {"model_name_or_path": DEFAULT_VISION, "text_model_name_or_path": TEXT} | from_file
         print(f"building on {DEFAULT_VISION}, with the words of {TEXT}", flush=True)
-    base = _load_config(first_look.model_name_or_path or DEFAULT_VISION)
+    path = first_look.model_name_or_path
+    base = Dinov2Config() if path is None else _load_config(path)
     if not isinstance(base, ConceptHashConfig):
         joins = model_fields(first_look.preset, vision_config_of(base)).get("first_adapted_layer", 0)
         recipe = training_fields(first_look.preset, joins)

@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from families import save_backbone
 from PIL import Image
 from runs import WRITTEN, files_in, state_of
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig
@@ -198,6 +199,28 @@ def test_class_folders_and_a_clip(saved, photos, clip):
         assert str(photos.parent) not in (saved / file).read_text()
 
 
+def test_a_dinov2_with_the_words_of_a_clip(run, photos, clip, tmp_path):
+    """The preset fast: tokens join late, and the layers before are computed once."""
+    vision = save_backbone(tmp_path / "dinov2", "dinov2")
+    words = ["--model_name_or_path", vision, "--text_model_name_or_path", clip, "--output_dir", "out", *SMALL]
+    run("--dataset", photos, *words, "--cached_views", 2, "--augmentation", "gentle")
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert (results["preset"], results["augmentation"], results["cached_views"]) == ("fast", "gentle", 2)
+    assert results["cache_runtime"] > 0
+    assert (results["arguments"]["optimizer"], results["arguments"]["lr_schedule"]) == ("adamw", "step")
+    assert {path.name for path in tmp_path.iterdir()} == {"dinov2", "out"}  # what was kept is gone
+    model = ConceptHashModel.from_pretrained(tmp_path / "out")
+    assert model.config.vision_config.backbone_config.model_type == "dinov2"
+    assert model.config.vision_config.first_adapted_layer == 2
+    assert model.text_model.config.model_type == "clip_text_model"
+    assert model.config.text_base_name_or_path == str(clip)
+    # and again in the published way, from the photos
+    run("--dataset", photos, *words, "--preset", "paper", "--overwrite_output_dir")
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert (results["preset"], results["augmentation"], results["cached_views"]) == ("paper", "paper", None)
+    assert results["arguments"]["optimizer"] == "sgd"
+
+
 def test_fine_tuning_keeps_what_was_learned(saved, run, tmp_path):
     others = draw_photos(tmp_path / "others", NAMES[10:12])
     words = ["--num_train_epochs", 1, "--per_device_train_batch_size", 4, "--learning_rate", 0]
@@ -370,7 +393,13 @@ def good(folder: Path) -> None:
             "output_dir birds is not empty.*--resume_from_checkpoint.*--overwrite_output",
         ),
         (good, ["--model_name_or_path", "nowhere/clip"], "--model_name_or_path nowhere/clip cannot be loaded"),
-        (good, ["--model_name_or_path", "bert"], "bert holds a 'bert' model; a CLIP with both towers"),
+        (good, ["--model_name_or_path", "bert"], "bert: a vision model of type 'bert' cannot be built on"),
+        (
+            good,
+            ["--cache_frozen_layers", "yes", "--augmentation", "paper"],
+            "keeps one view of every photo, and --augmentation paper draws a new one each epoch.*--cached_views",
+        ),
+        (good, ["--cache_frozen_layers", "yes"], "no frozen layers to keep: the concept tokens join at layer 0"),
         (good, ["--model_name_or_path", "birds"], "--model_name_or_path birds cannot be loaded"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "_".join(value) if isinstance(value, list) else "",
@@ -384,9 +413,12 @@ def test_mistakes(run, clip, tmp_path, make, words, message):
     assert files_in(tmp_path) == before
 
 
-def test_a_clip_is_needed(run, photos):
-    with pytest.raises(SystemExit, match="error: give --model_name_or_path: a CLIP"):
+def test_without_a_model_it_says_what_it_takes_and_where_to_get_it(run, photos, capsys):
+    message = "facebook/dinov2-small cannot be loaded.*--model_name_or_path with a DINOv2.*--text_model_name_or_path"
+    with pytest.raises(SystemExit, match=message):
         run("--dataset", photos)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "building on facebook/dinov2-small, with the words of openai/clip-vit-base-patch32"
 
 
 @pytest.mark.parametrize("content", ["num_bit: 32\n", "- 1\n", "{"])
