@@ -37,7 +37,7 @@ def table(tmp_path):
 
 def test_a_question_ends_a_script_and_is_answered_by_its_option(run_script, table, saved):
     words = ["--model_name_or_path", saved, "--dataset", table, "--output_dir", "evaluation"]
-    with pytest.raises(SystemExit, match=r"error: several columns .*\['class', 'species'\].*label_column="):
+    with pytest.raises(SystemExit, match=r"error: .*birds.csv: several .*\['class', 'species'\].*label_column="):
         run_script(SCRIPTS / "evaluate.py", *words)
     first, *lines = run_script(SCRIPTS / "evaluate.py", *words, "--label_column", "species").splitlines()
     assert first == f"birds: 5 classes: {', '.join(sorted(NAMES)[:3])}, ..."

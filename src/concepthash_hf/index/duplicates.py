@@ -21,7 +21,8 @@ def near_duplicates(codes: ArrayLike, radius: int, num_bits: int, ids: ArrayLike
     """Group items that lie within a radius of each other, directly or through others of the group.
 
     Every two items are compared, equal codes once, and in a crowd of near-identical codes only as many as it takes to
-    know that they belong together. Memory is linear in the number of codes.
+    know that they belong together. Memory is linear in the number of codes. A million codes of 64 bits take some
+    minutes on two cores where no two are near, half a minute where all are.
 
     Args:
         codes: packed, uint8 `(n, ceil(num_bits / 8))`.
