@@ -287,7 +287,8 @@ def keeps_frozen_states(args: PhotoArguments, preset: Preset, model: ConceptHash
         return args.cache_frozen_layers
     joins_late = model.config.vision_config.first_adapted_layer > 0 and model.config.freeze_backbone
     num_photos = splits.counts.get("train")  # None of a stream
-    if preset != "fast" or not joins_late or num_photos is None or args.augmentation not in (None, "none"):
+    new_each_epoch = args.cached_views == 1 and args.augmentation not in (None, "none")
+    if preset != "fast" or not joins_late or num_photos is None or new_each_epoch:
         return False
     return frozen_states_size(model, num_photos, args.cached_views) <= LARGEST_CACHE
 
@@ -369,8 +370,8 @@ def _load_config(path: str) -> Any:
         return AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"--model_name_or_path {path} cannot be loaded ({error}). Without a network, give folders: "
-            "--model_name_or_path with a DINOv2, ViT, CLIP or SigLIP, --text_model_name_or_path with a CLIP"
+            f"--model_name_or_path {path} cannot be loaded ({' '.join(str(error).split())}). Without a network, give "
+            "folders: --model_name_or_path with a DINOv2, ViT, CLIP or SigLIP, --text_model_name_or_path with a CLIP"
         ) from error
 
 

@@ -27,8 +27,9 @@ def save_untrained(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     clip = folder.with_name(f"{folder.name}-clip")
     save_toy_clip(clip, NAMES, image_size=32)
+    # the published design: its codes differ before any training
     model = ConceptHashModel.from_clip(
-        clip, class_names=NAMES, num_bits=NUM_BITS, num_concepts=NUM_CONCEPTS, adapter_dim=8
+        clip, class_names=NAMES, num_bits=NUM_BITS, num_concepts=NUM_CONCEPTS, adapter_dim=8, preset="paper"
     )
     model.save_pretrained(folder)
     model.image_processor.save_pretrained(folder)

@@ -298,7 +298,7 @@ def test_a_file_of_arguments(run, photos, clip, tmp_path, suffix):
     run(f"arguments.{suffix}", "--seed", 7, "--num_bits", 16)
     output = only_output(tmp_path)
     results = json.loads((output / "all_results.json").read_text())
-    expected = {"learning_rate": 1e-5, "seed": 7, "max_grad_norm": None, "mixed_precision": "no", "optimizer": "sgd"}
+    expected = {"learning_rate": 1e-5, "seed": 7, "max_grad_norm": None, "mixed_precision": "no", "optimizer": "adamw"}
     assert results["arguments"].items() >= expected.items()
     assert results["train_steps"] == 2
     model = ConceptHashModel.from_pretrained(output)
