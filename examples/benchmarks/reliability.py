@@ -140,7 +140,7 @@ def kill(kind: Kind, material: Material, place: Path, number: int, rng: random.R
 def damage(kind: Kind, material: Material, place: Path, number: int, rng: random.Random) -> Counter[str]:
     """Damage one file after the other, each time anew; a process loads many, until one ends it."""
     whole = in_process(content_of, kind, material, place / "whole", 1)
-    files = sorted((place / "whole").glob(kind.files))
+    files = [file for file in sorted((place / "whole").glob(kind.files)) if file.stat().st_size]
     jobs = [(rng.choice(files), rng.random()) for _ in range(number)]
     found: Counter[str] = Counter()
     with tqdm(total=number, desc="damages") as bar:
@@ -327,7 +327,8 @@ def save_codes(material: Material, folder: Path, version: int) -> None:
 def codes_content(folder: Path) -> str:
     """All rows with their codes."""
     rows = [[codes.tolist(), table.to_pydict()] for codes, table in read_codes(folder)]
-    return digest(json.dumps([rows, read_plan(folder)], default=str))
+    plan = read_plan(folder)
+    return digest(json.dumps([rows, plan["spec"], plan["collection"], plan["ids"]], default=str))
 
 
 def save_model(material: Material, folder: Path, version: int) -> None:
