@@ -52,6 +52,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         method = first["method"] + (f", {first['num_concepts']} concepts" if first.get("num_concepts", 4) != 4 else "")
         minutes = [(run["train_runtime"] + run.get("cache_runtime", 0)) / 60 for run in runs if "train_runtime" in run]
         where = "H100" if "H100" in first["device"] else f"{first.get('threads', 2)} threads"
+        where += ", shared" if "shared" in first.get("note", "") else ""
         lines.append(
             f"| {first['photos']} | {first['backbone']}, {first['size']} "
             f"| {method} | {first.get('num_bits', 'float')} "
