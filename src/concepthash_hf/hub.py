@@ -87,7 +87,7 @@ def push_to_hub(
 
     Raises:
         ValueError: if there is no saved ConceptHash model in the folder, or only the trained part of one that was
-            built on a CLIP of this machine.
+            built on a model of this machine.
         HubError: if there is no token, it has not the right, or the Hub cannot be reached.
 
     Example:
@@ -149,7 +149,7 @@ def _check_can_be_loaded(folder: Path) -> None:
     if (folder / SMALL_WEIGHTS).is_file() and public_name(base) != base:
         raise ValueError(
             f"{folder} holds only what was trained, and its frozen weights are in {base}, which nobody else has: "
-            "publish the whole model (save_pretrained without trained_only), or build on a CLIP of the Hub"
+            "publish the whole model (save_pretrained without trained_only), or build on models of the Hub"
         )
 
 
