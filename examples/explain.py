@@ -18,25 +18,26 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Subset
 from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParser
 
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import PhotoArguments, PhotoSplits, decode_image, describe_photos, eval_transform
 from concepthash_hf.explain import (
     MatchExplanation,
+    Report,
     concept_gallery,
     explain_images,
-    photo_as_seen,
+    measure_concepts,
     read_concepts,
 )
 from concepthash_hf.explain.attributes import AttributeLift, attribute_lifts, load_attributes, photo_attributes
-from concepthash_hf.explain.diversity import diversity
-from concepthash_hf.explain.faithfulness import faithfulness
-from concepthash_hf.explain.families import class_codes, class_tree, draw_tree, family_agreement
-from concepthash_hf.explain.localisation import localisation
-from concepthash_hf.explain.report import ConceptSummary, Neighbour, QueryResult, Report
-from concepthash_hf.explain.tables import measurement_tables
+from concepthash_hf.explain.class_tree import class_codes, class_tree
+from concepthash_hf.explain.crops import photo_as_seen
+from concepthash_hf.explain.measures import Measurement, read_measurements
+from concepthash_hf.explain.measures.families import family_agreement
+from concepthash_hf.explain.measures.localisation import Localisation
+from concepthash_hf.explain.report import ConceptSummary, Neighbour, QueryResult
+from concepthash_hf.explain.tree_figure import draw_tree
 from concepthash_hf.hashing import hash_dataset, on_cpu
 from concepthash_hf.index import HammingIndex
 from concepthash_hf.json_files import read_mapping
@@ -44,9 +45,6 @@ from concepthash_hf.language import clean_class_name
 from concepthash_hf.launch import run_script
 from concepthash_hf.metrics import sub_code_metrics
 from concepthash_hf.whole_files import replacing
-
-# hiding parts of photos takes two runs of the model for each concept
-MOST_PHOTOS_TO_HIDE_IN = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +134,7 @@ class Explainer:
             gallery_words=self.words(),
             explained=[(captions[row], explanation) for row, explanation in zip(shown, explanations, strict=True)],
             queries=[self.explain_query(row, nearest[row]) for row in self.chosen_queries(nearest)],
-            tables=measurement_tables(self.measurements),
+            tables=[measured.table() for measured in self.measurements.values()],
             tree=draw_tree(self.tree, *self.classes) if self.classes is not None else None,
         )
 
@@ -205,10 +203,11 @@ class Explainer:
     def concepts(self) -> list[ConceptSummary]:
         """What is known of each concept."""
         located = self.measurements.get("localisation")
+        own_part = located.own_part if isinstance(located, Localisation) else None
         return [
             ConceptSummary(
                 attention=self.readings.attentions[:, concept].mean(0),
-                facts=({"points at": located["own_part"][concept]} if located else {})
+                facts=({"points at": own_part[concept]} if own_part else {})
                 | {
                     "mAP with its bits alone": self.alone["map_alone"][concept],
                     "mAP without its bits": self.alone["map_left_out"][concept],
@@ -277,24 +276,24 @@ class Explainer:
         return class_tree(class_codes(self.model))
 
     @cached_property
-    def measurements(self) -> dict[str, dict[str, Any]]:
+    def measurements(self) -> dict[str, Measurement]:
         """From the file, or what can be measured in short time."""
-        measured: dict[str, dict[str, Any]] = {}
-        if self.classes is not None:
-            measured["families"] = family_agreement(self.tree, self.classes[1])
         if self.args.measurements is not None:
-            return measured | self.measured_before(Path(self.args.measurements))
-        if self.readings.parts is not None:
-            measured["localisation"] = localisation(self.readings, self.splits.part_names)
-        if self.readings.num_concepts > 1:
-            rows = spread(range(len(self.query_photos)), MOST_PHOTOS_TO_HIDE_IN)
-            measured["diversity"] = diversity(self.readings)
-            measured["faithfulness"] = faithfulness(
-                self.model, Subset(self.query_photos, rows), hide="blur", batch_size=self.args.batch_size
+            measured = self.measured_before(Path(self.args.measurements))
+        else:
+            measured = measure_concepts(
+                self.model,
+                self.query_photos,
+                self.splits.part_names if self.readings.parts is not None else None,
+                self.readings,
+                batch_size=self.args.batch_size,
+                num_workers=self.args.dataloader_num_workers,
             )
+        if self.classes is not None:
+            measured.setdefault("families", family_agreement(self.tree, self.classes[1]))
         return measured
 
-    def measured_before(self, file: Path) -> dict[str, dict[str, Any]]:
+    def measured_before(self, file: Path) -> dict[str, Measurement]:
         """What the file says of this model."""
         models = read_mapping(file).get("models")
         if not isinstance(models, dict):
@@ -303,7 +302,7 @@ class Explainer:
         found = [values for path, values in models.items() if Path(path).name == name]
         if len(found) != 1:
             raise ValueError(f"{file} has measurements of {sorted(models)}, not of one model {name!r}")
-        return found[0]
+        return read_measurements(found[0])
 
 
 def in_words(lift: AttributeLift) -> str:

@@ -11,7 +11,8 @@ from transformers import AutoImageProcessor
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.data.toy_birds import draw_bird
-from concepthash_hf.explain import concept_gallery, photo_as_seen, read_concepts
+from concepthash_hf.explain import concept_gallery, read_concepts
+from concepthash_hf.explain.crops import photo_as_seen
 
 
 def main(model_name_or_path: str, path: str, size: int = 384) -> None:

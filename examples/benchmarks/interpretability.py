@@ -4,13 +4,13 @@
     python examples/benchmarks/interpretability.py --models with without --dataset my_birds --output table.json
 
 All is measured on the test photos. Every measure stands beside its chance level; what they mean is in the docstrings
-of `concepthash_hf.explain`. Prints a table, a column for each model, and writes JSON.
+of `concepthash_hf.explain.measures`. Prints a table, a column for each model, and writes JSON.
 """
 
 import itertools
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from transformers import AutoImageProcessor, HfArgumentParser
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import PhotoSplits, eval_transform, load_photos
 from concepthash_hf.data.changed_birds import CHANGED_PARTS, ChangedBirds
-from concepthash_hf.explain.attention import read_concepts
-from concepthash_hf.explain.diversity import diversity
-from concepthash_hf.explain.faithfulness import deletion_insertion, faithfulness
-from concepthash_hf.explain.localisation import localisation
-from concepthash_hf.explain.selectivity import agreement_with_localisation, selectivity
-from concepthash_hf.explain.stability import stability
+from concepthash_hf.explain import read_concepts
+from concepthash_hf.explain.measures import Measurement
+from concepthash_hf.explain.measures.curves import deletion_insertion
+from concepthash_hf.explain.measures.diversity import diversity
+from concepthash_hf.explain.measures.faithfulness import faithfulness
+from concepthash_hf.explain.measures.localisation import localisation
+from concepthash_hf.explain.measures.selectivity import agreement_with_localisation, selectivity
+from concepthash_hf.explain.measures.stability import stability
 from concepthash_hf.hashing import on_cpu
 from concepthash_hf.training import environment
 from concepthash_hf.whole_files import write_json
@@ -111,10 +113,9 @@ def measure(name: str, splits: PhotoSplits, args: Arguments, accelerator: Accele
     loading = {"num_workers": args.num_workers}
 
     readings = read_concepts(model, photos, **loading)
-    found = {
-        "config": {key: getattr(model.config, key) for key in ("num_bits", "num_concepts", "diversity_weight")},
-        "retrieval": saved_results(name),
-        "localisation": localisation(readings, splits.part_names, args.seed),
+    located = localisation(readings, splits.part_names, args.seed)
+    found: dict[str, Measurement] = {
+        "localisation": located,
         "diversity": diversity(readings),
         "curves": deletion_insertion(model, Subset(plain, few), "blur", seed=args.seed, **loading),
         "stability": stability(model, Subset(plain, some), processor, **loading),
@@ -125,9 +126,13 @@ def measure(name: str, splits: PhotoSplits, args: Arguments, accelerator: Accele
         )
     if splits.name == "toy_birds":
         changed: Dataset = ChangedBirds(splits.query.select(sorted(few)), transform, args.seed)
-        found["selectivity"] = selectivity(model, changed, CHANGED_PARTS, args.seed, **loading)
-        found["selectivity"]["agreement"] = agreement_with_localisation(found["selectivity"], found["localisation"])
-    return found
+        selective = selectivity(model, changed, CHANGED_PARTS, args.seed, **loading)
+        found["selectivity"] = replace(selective, agreement=agreement_with_localisation(selective, located))
+    return {
+        "config": {key: getattr(model.config, key) for key in ("num_bits", "num_concepts", "diversity_weight")},
+        "retrieval": saved_results(name),
+        **{kind: measured.to_dict() for kind, measured in found.items()},
+    }
 
 
 def saved_results(name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from concepthash_hf.data.toy_birds import SPECIES, draw_bird, toy_birds
 from concepthash_hf.toy_clip import save_toy_clip
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "explain.py"
+OTHER_FIELDS = {"num_photos": 6, "cosines": [[1, 0.123], [0.123, 1]], "patches_attended": [3, 2]}
 NAMES = ["<script>alert(1)</script>", 'the "big" one', "it's & <b>bold</b>"]
 
 
@@ -85,7 +86,7 @@ def test_all_that_is_known_of_toy_birds(run, tmp_path, monkeypatch):
 def test_measurements_from_a_file(run, hostile, tmp_path):
     photos, model = hostile
     cosines = {"cosine": 0.123, "overlap": 0.2, "same_peak": 0.3}
-    measured = {"diversity": cosines | {f"{name}_chance": 0.987 for name in cosines}}
+    measured = {"diversity": cosines | {f"{name}_chance": 0.987 for name in cosines} | OTHER_FIELDS}
     (tmp_path / "study.json").write_text(json.dumps({"models": {"outputs/model": measured, "other": {}}}))
     run("--model", model, "--dataset", photos, "--output_dir", "report", "--measurements", "study.json")
     page = (tmp_path / "report" / "report.html").read_text()

@@ -14,8 +14,8 @@ from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.data.toy_birds import PARTS, SPECIES, draw_bird
 from concepthash_hf.explain.attention import read_concepts
-from concepthash_hf.explain.faithfulness import faithfulness
-from concepthash_hf.explain.localisation import localisation
+from concepthash_hf.explain.measures.faithfulness import faithfulness
+from concepthash_hf.explain.measures.localisation import localisation
 from concepthash_hf.toy_clip import save_toy_clip
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "interpretability.py"
@@ -72,10 +72,10 @@ def test_table_and_numbers(run, saved, photos, tmp_path):
     splits = load_photos(photos)
     dataset = splits.torch_dataset("query", eval_transform(AutoImageProcessor.from_pretrained(saved)), with_parts=True)
     expected = localisation(read_concepts(model, dataset), splits.part_names)
-    assert found["localisation"] == expected
-    assert found["faithfulness_grey_20"]["flips"] == faithfulness(model, dataset, "grey", 0.2)["flips"]
+    assert found["localisation"] == expected.to_dict()
+    assert found["faithfulness_grey_20"]["flips"] == faithfulness(model, dataset, "grey", 0.2).flips
     assert found["curves"]["num_photos"] == 4
-    assert f"| localisation: own part, times chance | {expected['times_chance']:.2f} (1) |" in printed
+    assert f"| localisation: own part, times chance | {expected.times_chance:.2f} (1) |" in printed
     assert written["photos"]["query"] == 12 and written["arguments"]["seed"] == 0
 
 

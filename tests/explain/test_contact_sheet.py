@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from concepthash_hf.explain import CONCEPT_COLOURS
 from concepthash_hf.explain.contact_sheet import Found, Hit, contact_sheet
+from concepthash_hf.explain.figure_parts import CONCEPT_COLOURS
 
 TILE = 40
 # of one colour each, found again by it

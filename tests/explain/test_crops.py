@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 
 from concepthash_hf.data import decode_image
-from concepthash_hf.explain import attended_box, photo_as_seen
+from concepthash_hf.explain.crops import attended_box, photo_as_seen
 
 SIZE = 64
 ATTENTIONS = arrays(

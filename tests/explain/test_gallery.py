@@ -5,7 +5,8 @@ import pytest
 from pictures import pixels_of, places
 from PIL import Image
 
-from concepthash_hf.explain import ConceptReadings, attended_box, concept_gallery
+from concepthash_hf.explain import ConceptReadings, concept_gallery
+from concepthash_hf.explain.crops import attended_box
 
 # two concepts of two bits; the second concept's sub-codes are all the same
 SUB_CODES = np.array([[0, 1], [1, 1], [0, 1], [1, 0], [0, 1], [0, 1], [1, 1]], dtype=bool)

@@ -15,14 +15,13 @@ from concepthash_hf.codes import hamming_distance, sub_code_distances
 from concepthash_hf.data import BadImageError
 from concepthash_hf.data.toy_birds import draw_bird
 from concepthash_hf.explain import (
-    attended_box,
     explain_image,
     explain_images,
     explain_match,
     overlay_attention,
-    photo_as_seen,
 )
-from concepthash_hf.explain.drawing import bit_strip, concept_colour, outline
+from concepthash_hf.explain.crops import attended_box, photo_as_seen
+from concepthash_hf.explain.figure_parts import bit_strip, concept_colour, outline
 
 SIZE = TINY_VISION["image_size"]
 PROCESSOR = CLIPImageProcessor(size={"shortest_edge": 34}, crop_size=SIZE)

@@ -9,7 +9,8 @@ from PIL import Image
 from runs import largest_difference, state_of
 from transformers import CLIPImageProcessor
 
-from concepthash_hf.explain import CONCEPT_COLOURS, concept_sheet, overlay_attention
+from concepthash_hf.explain import concept_sheet, overlay_attention
+from concepthash_hf.explain.figure_parts import CONCEPT_COLOURS
 
 RED = (255, 0, 0)
 SIZE = TINY_VISION["image_size"]

@@ -16,11 +16,11 @@ from concepthash_hf.explain import (
     MatchExplanation,
     concept_gallery,
     explain_images,
-    photo_as_seen,
 )
 from concepthash_hf.explain.attention import read_batch
+from concepthash_hf.explain.crops import photo_as_seen
+from concepthash_hf.explain.measures.table import Table
 from concepthash_hf.explain.report import ConceptSummary, Neighbour, QueryResult, Report
-from concepthash_hf.explain.tables import Table
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from ..lettering import text_length, write_text
-from .drawing import FAINT, GAP, INK, MARGIN, MUTED, PAPER, RGB, concept_colour, draw_text
+from .figure_parts import FAINT, GAP, INK, MARGIN, MUTED, PAPER, RGB, concept_colour, draw_text
 
 _CHIP, _LINE = 18, 18  # heights in pixels
 _BLANK = (240, 240, 240)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from .attention import ConceptReadings
 from .crops import attended_box
-from .drawing import GAP, MARGIN, MUTED, PAPER, bit_strip, bit_strip_height, draw_concept_heading, draw_text
+from .figure_parts import GAP, MARGIN, MUTED, PAPER, bit_strip, bit_strip_height, draw_concept_heading, draw_text
 
 MOST_GROUPS, MOST_PHOTOS = 6, 8
 

@@ -13,7 +13,7 @@ from ..data import decode_image
 from ..modeling_concepthash import ConceptHashPreTrainedModel
 from .attention import read_batch
 from .crops import attended_box, photo_as_seen
-from .drawing import (
+from .figure_parts import (
     GAP,
     MARGIN,
     PAPER,

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from transformers import BaseImageProcessor
 
 from ..modeling_concepthash import ConceptHashPreTrainedModel
-from .drawing import GAP, INK, MARGIN, MUTED, PAPER, bit_strip, bit_strip_height, draw_concept_heading, draw_text
+from .figure_parts import GAP, INK, MARGIN, MUTED, PAPER, bit_strip, bit_strip_height, draw_concept_heading, draw_text
 from .image import ImageExplanation, explain_images
 
 

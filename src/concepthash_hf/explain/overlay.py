@@ -10,7 +10,7 @@ from transformers import BaseImageProcessor
 
 from ..modeling_concepthash import ConceptHashPreTrainedModel
 from .attention import read_batch
-from .drawing import GAP, MARGIN, PAPER, concept_colour, draw_concept_heading, draw_text
+from .figure_parts import GAP, MARGIN, PAPER, concept_colour, draw_concept_heading, draw_text
 
 
 def overlay_attention(image: Image.Image, attention: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:

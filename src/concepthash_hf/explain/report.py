@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from ..whole_files import write_file
-from .drawing import concept_colour, zeros_and_ones
+from .figure_parts import concept_colour, zeros_and_ones
 from .gallery import ConceptGallery
 from .image import ImageExplanation
 from .match import MatchExplanation
-from .tables import Cell, Table
+from .measures.table import Cell, Table
 
 TILE, THUMBNAIL = 240, 144
 """Sides of pictures in the page, in pixels: of those that shrink with the page, and of those that do not."""

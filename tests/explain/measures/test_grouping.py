@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from concepthash_hf.explain.grouping import adjusted_rand_index, normalised_mutual_information
+from concepthash_hf.explain.measures.grouping import adjusted_rand_index, normalised_mutual_information
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=40)
 

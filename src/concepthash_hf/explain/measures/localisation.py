@@ -2,17 +2,85 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .attention import ConceptReadings
+from ..attention import ConceptReadings
 from .grouping import normalised_mutual_information
+from .measurement import Measurement, listed
+from .table import Cell, Table, numbered
 
 _SHUFFLES = 10
 
 
-def localisation(readings: ConceptReadings, part_names: Sequence[str], seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Localisation(Measurement):
+    """Where M concepts look among P parts; None where there is nothing to count, as for a part that no photo shows.
+
+    Attributes:
+        kind: "points" or "masks".
+        num_photos: how many were looked at.
+        part_names: (P,).
+        score: (M, P), see `localisation`.
+        chance: (P,), the score of a random patch, or of even attention.
+        other_photos: (M, P), the score of the concept's attention in all other photos.
+        own_part: (M,) names, chosen on all photos.
+        own_times_chance: (M,), score over chance, measured on the halves that the own part was not chosen on.
+        own_times_other_photos: (M,), likewise over the score of the attention in other photos.
+        times_chance: mean of `own_times_chance` over concepts.
+        times_other_photos: mean of `own_times_other_photos`.
+        any_part: (M,), the score for the parts as a whole.
+        any_part_chance: the score of a random patch, or of even attention, for them.
+        consistency: (M,), how often the concept picks its most frequent part, picking the part that covers most of the
+            patch it attends to most (points: the nearest one within a hit).
+        consistency_chance: the same for patches drawn at random.
+        nmi: normalised mutual information between the parts and, at each visible part, the concept with the largest
+            share of its attention there (as for discovered parts: Choudhury et al., 2021).
+        nmi_chance: its mean when the concepts are shuffled among the parts of each photo.
+    """
+
+    kind: str
+    num_photos: int
+    part_names: list[str]
+    score: list[list[float | None]]
+    chance: list[float | None]
+    other_photos: list[list[float | None]]
+    own_part: list[str]
+    own_times_chance: list[float | None]
+    own_times_other_photos: list[float | None]
+    times_chance: float | None
+    times_other_photos: float | None
+    any_part: list[float]
+    any_part_chance: float
+    consistency: list[float]
+    consistency_chance: float
+    nmi: float
+    nmi_chance: float
+
+    def table(self) -> Table:
+        """A row for each concept."""
+        columns = (self.own_part, self.own_times_chance, self.own_times_other_photos, self.any_part, self.consistency)
+        names = numbered("concept", len(self.own_part))
+        rows: list[list[Cell]] = [list(row) for row in zip(names, *columns, strict=True)]
+        rows.append(["mean", "", self.times_chance, self.times_other_photos, None, None])
+        rows.append(["chance", "", 1.0, 1.0, self.any_part_chance, self.consistency_chance])
+        return Table(
+            title="Localisation: which part each concept points at",
+            columns=["", "own part", "times chance", "times its gaze in other photos", "on any part", "consistency"],
+            rows=rows,
+            note=f"{self.num_photos:,} photos. "
+            + (
+                "A hit: the part lies in the patch attended to most, or one of its 8 neighbours; chance is a random "
+                "patch."
+                if self.kind == "points"
+                else "The share of a concept's attention inside the part; chance is the part's share of the area."
+            )
+            + " The own part is chosen on one half of the photos and measured on the other. Consistency: how often a "
+            "concept picks its most frequent part.",
+        )
+
+
+def localisation(readings: ConceptReadings, part_names: Sequence[str], seed: int = 0) -> Localisation:
     """Measure which part each concept looks at.
 
     The *score* of a concept for a part, over the photos that show the part:
@@ -32,22 +100,6 @@ def localisation(readings: ConceptReadings, part_names: Sequence[str], seed: int
         part_names: P names, in the order of the parts in `readings`.
         seed: of the halves and shuffles.
 
-    Returns:
-        A dict that is ready for JSON (M concepts, P parts; None where there is nothing to count, as for a part that no
-        photo shows):
-
-        - `kind` "points" or "masks", `num_photos`, `part_names`;
-        - `score` (M, P), `chance` (P), `other_photos` (M, P);
-        - `own_part` (M) names, on all photos; `own_times_chance` (M) and `own_times_other_photos` (M), measured on the
-          halves that they were not chosen on; `times_chance` and `times_other_photos`, their means over concepts;
-        - `any_part` (M): the score for the parts as a whole; `any_part_chance`;
-        - `consistency` (M): how often the concept picks its most frequent part, picking the part that covers most of
-          the patch it attends to most (points: the nearest one within a hit); `consistency_chance`: the same for
-          patches drawn at random;
-        - `nmi`: normalised mutual information between the parts and, at each visible part, the concept with the
-          largest share of its attention there (as for discovered parts: Choudhury et al., 2021); `nmi_chance`: its
-          mean when the concepts are shuffled among the parts of each photo.
-
     Raises:
         ValueError: if the photos have no part annotations, names do not fit them, no photo shows any part, or there
             are too few to halve.
@@ -61,25 +113,25 @@ def localisation(readings: ConceptReadings, part_names: Sequence[str], seed: int
     over_chance, over_elsewhere = _held_out(targets, generator)
     consistency, consistency_chance = _consistency(targets, readings.peaks)
     nmi, nmi_chance = _part_information(targets, readings.attention_shares, generator)
-    return {
-        "kind": targets.kind,
-        "num_photos": len(readings),
-        "part_names": list(part_names),
-        "score": _listed(score),
-        "chance": _listed(chance),
-        "other_photos": _listed(elsewhere),
-        "own_part": [part_names[part] for part in own],
-        "own_times_chance": _listed(over_chance),
-        "own_times_other_photos": _listed(over_elsewhere),
-        "times_chance": _listed(over_chance.mean()),
-        "times_other_photos": _listed(over_elsewhere.mean()),
-        "any_part": np.einsum("nmhw,nhw->m", targets.gaze, targets.union / len(readings)).tolist(),
-        "any_part_chance": float(targets.union.mean()),
-        "consistency": consistency.tolist(),
-        "consistency_chance": consistency_chance,
-        "nmi": nmi,
-        "nmi_chance": nmi_chance,
-    }
+    return Localisation(
+        kind=targets.kind,
+        num_photos=len(readings),
+        part_names=list(part_names),
+        score=listed(score),
+        chance=listed(chance),
+        other_photos=listed(elsewhere),
+        own_part=[part_names[part] for part in own],
+        own_times_chance=listed(over_chance),
+        own_times_other_photos=listed(over_elsewhere),
+        times_chance=listed(over_chance.mean()),
+        times_other_photos=listed(over_elsewhere.mean()),
+        any_part=np.einsum("nmhw,nhw->m", targets.gaze, targets.union / len(readings)).tolist(),
+        any_part_chance=float(targets.union.mean()),
+        consistency=consistency.tolist(),
+        consistency_chance=consistency_chance,
+        nmi=nmi,
+        nmi_chance=nmi_chance,
+    )
 
 
 @dataclass(frozen=True)
@@ -217,10 +269,3 @@ def _part_information(targets: _Targets, shares: np.ndarray, generator: np.rando
         order = np.lexsort((generator.random(len(photo)), photo))
         shuffled.append(normalised_mutual_information(concept[order], part))
     return normalised_mutual_information(concept, part), float(np.mean(shuffled))
-
-
-def _listed(values: np.ndarray) -> Any:
-    """A number or nested lists of them, None where there is none."""
-    listed = np.array(values, dtype=object)
-    listed[~np.isfinite(values)] = None
-    return listed.tolist()

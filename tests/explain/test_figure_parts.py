@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from concepthash_hf.explain.drawing import (
+from concepthash_hf.explain.figure_parts import (
     CONCEPT_COLOURS,
     INK,
     bit_strip,

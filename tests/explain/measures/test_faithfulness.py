@@ -7,7 +7,9 @@ from common import photos, tiny_model
 from made import Photos, RowReader
 
 from concepthash_hf.codes import split_sub_codes, unpack_bits
-from concepthash_hf.explain.faithfulness import attention_ranks, deletion_insertion, faithfulness, hide_patches
+from concepthash_hf.explain.measures.curves import deletion_insertion
+from concepthash_hf.explain.measures.faithfulness import faithfulness
+from concepthash_hf.explain.measures.hiding import attention_ranks, hide_patches
 
 
 def dotted(number: int) -> Photos:
@@ -22,39 +24,39 @@ DOTS = dotted(6)
 
 def test_sub_codes_that_read_what_their_concepts_attend_to():
     found = faithfulness(RowReader(), DOTS, "grey", share=0.25, batch_size=4)
-    np.testing.assert_allclose(found["flips"], 0.5 * np.eye(4))  # one of two bits
-    assert found["diagonal"] == 0.5 and found["off_diagonal"] == 0 and found["diagonal_over_off_diagonal"] is None
-    assert found["num_photos"] == 6 and found["share_hidden"] == 0.25 and found["hide"] == "grey"
+    np.testing.assert_allclose(found.flips, 0.5 * np.eye(4))  # one of two bits
+    assert found.diagonal == 0.5 and found.off_diagonal == 0 and found.diagonal_over_off_diagonal is None
+    assert found.num_photos == 6 and found.share_hidden == 0.25 and found.hide == "grey"
 
 
 def test_rows_are_what_is_hidden_and_columns_what_flips():
     """Sub-code 0 reads what concept 1 attends to, sub-code 1 what concept 2 attends to, ..."""
     found = faithfulness(RowReader(reads=(1, 2, 3, 0)), DOTS, "grey", share=0.25)
-    np.testing.assert_allclose(found["flips"], 0.5 * np.eye(4)[[3, 0, 1, 2]])
-    assert found["diagonal_over_off_diagonal"] == 0
-    assert found["off_diagonal"] == pytest.approx(0.5 / 3)
+    np.testing.assert_allclose(found.flips, 0.5 * np.eye(4)[[3, 0, 1, 2]])
+    assert found.diagonal_over_off_diagonal == 0
+    assert found.off_diagonal == pytest.approx(0.5 / 3)
 
 
 def test_all_sub_codes_reading_the_same_row():
     found = faithfulness(RowReader(reads=(2, 2, 2, 2)), DOTS, "grey", share=0.25)
-    assert found["diagonal_over_off_diagonal"] == pytest.approx(1)
+    assert found.diagonal_over_off_diagonal == pytest.approx(1)
 
 
 def test_a_random_place_of_the_same_shape():
     """A row moved anywhere is a row: it hides the row that a sub-code reads in a quarter of the photos."""
     many = dotted(400)
     found = faithfulness(RowReader(), many, "grey", share=0.25)
-    assert found["random"] == pytest.approx(0.5 / 4, abs=0.02)
-    assert found["diagonal_over_random"] == pytest.approx(4, rel=0.2)
-    assert faithfulness(RowReader(), many, "grey", share=0.25, seed=1)["random"] != found["random"]
+    assert found.random == pytest.approx(0.5 / 4, abs=0.02)
+    assert found.diagonal_over_random == pytest.approx(4, rel=0.2)
+    assert faithfulness(RowReader(), many, "grey", share=0.25, seed=1).random != found.random
     assert faithfulness(RowReader(), many, "grey", share=0.25) == found
 
 
 @pytest.mark.parametrize("hide", ["blur", "grey"])
 def test_both_ways_hide_detail_and_leave_what_is_plain(hide):
-    assert faithfulness(RowReader(), DOTS, hide, share=0.25)["diagonal"] == 0.5
+    assert faithfulness(RowReader(), DOTS, hide, share=0.25).diagonal == 0.5
     plain = Photos(pixel_values=torch.ones(2, 3, 20, 20))
-    assert faithfulness(RowReader(), plain, hide, share=0.25)["diagonal"] == 0
+    assert faithfulness(RowReader(), plain, hide, share=0.25).diagonal == 0
 
 
 def test_blur_is_local_and_grey_the_mean_of_the_photo():
@@ -62,7 +64,7 @@ def test_blur_is_local_and_grey_the_mean_of_the_photo():
     pixels[:, :, 10:] = 0.9  # the lower half is bright, the photo's mean is not
     for hide, still_bright in (("blur", [0, 0, 0, 0]), ("grey", [0, 0, 0.5, 0.5])):
         found = faithfulness(RowReader(), Photos(pixel_values=pixels), hide, share=0.25)
-        np.testing.assert_allclose(np.diag(found["flips"]), still_bright)
+        np.testing.assert_allclose(np.diag(found.flips), still_bright)
 
 
 def test_as_naive_loops_do_it():
@@ -80,24 +82,24 @@ def test_as_naive_loops_do_it():
                 hidden[:, *place] = photo.mean((1, 2))[:, None, None]
             changed = unpack_bits(model.get_hash_codes(hidden[None]).numpy(), 12) ^ code
             flips[concept] += split_sub_codes(changed, 3)[0].mean(-1) / 3
-    np.testing.assert_allclose(found["flips"], flips)
-    assert found["share_hidden"] == pytest.approx(3 / 9)
+    np.testing.assert_allclose(found.flips, flips)
+    assert found.share_hidden == pytest.approx(3 / 9)
     assert flips.any()
 
 
 def test_deletion_and_insertion_by_hand():
     """A sub-code reads the four patches of a row, hidden one after the other: its bit goes when half are hidden."""
     found = deletion_insertion(RowReader(), DOTS, "grey", steps=4, batch_size=4)
-    np.testing.assert_allclose(found["shares"], [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(found.shares, [0, 0.25, 0.5, 0.75, 1])
     # after a quarter of the patches the own row is gone: one of two bits has flipped, the other never does
-    np.testing.assert_allclose(found["deletion"], [[1, 0.5, 0.5, 0.5, 0.5]] * 4)
-    np.testing.assert_allclose(found["insertion"], [[0.5, 1, 1, 1, 1]] * 4)
-    assert found["deletion_area"] == pytest.approx((0.75 + 3 * 0.5) / 4)
-    assert found["insertion_area"] == pytest.approx((0.75 + 3 * 1) / 4)
-    assert found["deletion_area"] < found["random_deletion_area"]
-    assert found["insertion_area"] > found["random_insertion_area"]
+    np.testing.assert_allclose(found.deletion, [[1, 0.5, 0.5, 0.5, 0.5]] * 4)
+    np.testing.assert_allclose(found.insertion, [[0.5, 1, 1, 1, 1]] * 4)
+    assert found.deletion_area == pytest.approx((0.75 + 3 * 0.5) / 4)
+    assert found.insertion_area == pytest.approx((0.75 + 3 * 1) / 4)
+    assert found.deletion_area < found.random_deletion_area
+    assert found.insertion_area > found.random_insertion_area
     for name in ("random_deletion", "random_insertion"):
-        curve = np.array(found[name])
+        curve = np.array(getattr(found, name))
         assert curve.shape == (4, 5)
         assert (curve[:, 0 if name == "random_deletion" else -1] == 1).all()
 
@@ -107,7 +109,7 @@ def test_sub_codes_that_read_elsewhere():
     found = deletion_insertion(RowReader(reads=(1, 2, 3, 0)), DOTS, "grey", steps=4)
     first_seen = [2, 3, 4, 2]  # quarters shown until the row that a sub-code reads is there
     expected = [[1.0 if step >= quarter else 0.5 for step in range(5)] for quarter in first_seen]
-    np.testing.assert_allclose(found["insertion"], expected)
+    np.testing.assert_allclose(found.insertion, expected)
 
 
 def test_ranks_and_hidden_patches():

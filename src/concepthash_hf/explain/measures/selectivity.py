@@ -1,16 +1,56 @@
 """Whether a change of one part shows in one sub-code."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch.utils.data import DataLoader, Dataset
 
-from ..codes import binarize, split_sub_codes
-from ..modeling_concepthash import ConceptHashPreTrainedModel
-from .attention import read_batch
+from ...codes import binarize, split_sub_codes
+from ...modeling_concepthash import ConceptHashPreTrainedModel
+from ..attention import read_batch
+from .localisation import Localisation
+from .measurement import Measurement, listed
+from .table import Table, numbered
+
+
+@dataclass(frozen=True)
+class Selectivity(Measurement):
+    """Flipped bits when one of P parts is changed, by M sub-codes.
+
+    Attributes:
+        num_photos: how many were changed.
+        part_names: (P,).
+        flips: (P, M), the share of the bits of each sub-code that flip when the part changes.
+        concentration: (P,), of all bits that flip with a part, the share in the sub-code that reacts to it most, which
+            is chosen on a random half of the photos and measured on the other, and the other way round; None for a
+            part that flips nothing.
+        mean_concentration: over parts.
+        concentration_chance: 1 / M, that of flips that have nothing to do with concepts.
+        agreement: see `agreement_with_localisation`, where that was asked.
+    """
+
+    num_photos: int
+    part_names: list[str]
+    flips: list[list[float]]
+    concentration: list[float | None]
+    mean_concentration: float | None
+    concentration_chance: float
+    agreement: float | None = None
+
+    def table(self) -> Table:
+        """A row for each part that was changed, a column for each sub-code."""
+        rows = zip(self.part_names, self.flips, self.concentration, strict=True)
+        return Table(
+            title="Selectivity: which bits flip when one part of the photo is changed",
+            columns=["part changed", *numbered("bits of", len(self.flips[0])), "of these in one sub-code"],
+            rows=[[part, *flips, concentration] for part, flips, concentration in rows],
+            note=f"Share of flipped bits of each sub-code, {self.num_photos:,} photos. Last column: of all flipped "
+            "bits those in the sub-code that reacts most, chosen on one half of the photos, measured on the other; "
+            f"chance {self.concentration_chance:.2f}.",
+        )
 
 
 def selectivity(
@@ -20,7 +60,7 @@ def selectivity(
     seed: int = 0,
     batch_size: int = 16,
     num_workers: int = 0,
-) -> dict[str, Any]:
+) -> Selectivity:
     """Change one part of what a photo shows, and count the flipped bits of every sub-code.
 
     Args:
@@ -31,16 +71,6 @@ def selectivity(
         seed: of the halves (see below).
         batch_size: photos at a time, each of which is P + 1 pictures.
         num_workers: processes that make photos.
-
-    Returns:
-        A dict that is ready for JSON (P parts, M concepts):
-
-        - `part_names`, `num_photos`;
-        - `flips` (P, M): the share of the bits of each sub-code that flip when the part changes;
-        - `concentration` (P): of all bits that flip with a part, the share in the sub-code that reacts to it most,
-          which is chosen on a random half of the photos and measured on the other, and the other way round; None for a
-          part that flips nothing; `mean_concentration`; `concentration_chance`, 1 / M, is that of flips that have
-          nothing to do with concepts.
 
     Raises:
         ValueError: if there are no photos, or the names do not fit them.
@@ -59,17 +89,17 @@ def selectivity(
     half = np.random.default_rng(seed).permutation(len(flipped)) % 2 == 0
     concentration = _concentration(flipped[half].mean(0), flipped[~half].mean(0))
     known = concentration[np.isfinite(concentration)]
-    return {
-        "num_photos": len(flipped),
-        "part_names": list(part_names),
-        "flips": flipped.mean(0).tolist(),
-        "concentration": [float(value) if np.isfinite(value) else None for value in concentration],
-        "mean_concentration": float(known.mean()) if len(known) else None,
-        "concentration_chance": 1 / num_concepts,
-    }
+    return Selectivity(
+        num_photos=len(flipped),
+        part_names=list(part_names),
+        flips=flipped.mean(0).tolist(),
+        concentration=listed(concentration),
+        mean_concentration=float(known.mean()) if len(known) else None,
+        concentration_chance=1 / num_concepts,
+    )
 
 
-def agreement_with_localisation(selective: dict[str, Any], localised: dict[str, Any]) -> float | None:
+def agreement_with_localisation(selective: Selectivity, localised: Localisation) -> float | None:
     """Measure whether the concepts that look at a part are those whose bits flip when it changes.
 
     Spearman's rank correlation, over all concepts and changed parts, of the concept's score for the part and the
@@ -86,11 +116,11 @@ def agreement_with_localisation(selective: dict[str, Any], localised: dict[str, 
     Raises:
         ValueError: if a changed part was not localised.
     """
-    if missing := [part for part in selective["part_names"] if part not in localised["part_names"]]:
-        raise ValueError(f"no localisation of the changed parts {missing}; it has {localised['part_names']}")
-    columns = [localised["part_names"].index(part) for part in selective["part_names"]]
-    scores = np.array(localised["score"], dtype=float).T[columns]
-    flips = np.array(selective["flips"])
+    if missing := [part for part in selective.part_names if part not in localised.part_names]:
+        raise ValueError(f"no localisation of the changed parts {missing}; it has {localised.part_names}")
+    columns = [localised.part_names.index(part) for part in selective.part_names]
+    scores = np.array(localised.score, dtype=float).T[columns]
+    flips = np.array(selective.flips)
     with np.errstate(divide="ignore", invalid="ignore"):
         looked, flipped = (values / values.mean(1, keepdims=True) for values in (scores, flips))
     known = np.isfinite(looked) & np.isfinite(flipped)

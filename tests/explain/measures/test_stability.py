@@ -11,15 +11,15 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 
 from concepthash_hf.codes import unpack_bits
-from concepthash_hf.explain.stability import stability
+from concepthash_hf.explain.measures.stability import stability
 
 PROCESSOR = CLIPImageProcessor()
 
 
 def test_rows_stay_when_mirrored():
     found = stability(RowReader(), Photos(pixel_values=torch.randn(8, 3, 20, 20)), PROCESSOR, batch_size=3)
-    assert found["flip"] == {"same_bits": 1, "same_bits_per_concept": [1, 1, 1, 1]}
-    assert found["num_photos"] == 8
+    assert found.flip == {"same_bits": 1, "same_bits_per_concept": [1, 1, 1, 1]}
+    assert found.num_photos == 8
 
 
 def test_a_crop_loses_the_border():
@@ -27,8 +27,8 @@ def test_a_crop_loses_the_border():
     pixels = torch.zeros(3, 3, 20, 20)
     pixels[:, :, 0] = 1
     found = stability(RowReader(), Photos(pixel_values=pixels), PROCESSOR, crop=0.7)
-    assert found["crop"]["same_bits_per_concept"] == [0.5, 1, 1, 1]
-    assert stability(RowReader(), Photos(pixel_values=pixels), PROCESSOR, crop=1)["crop"]["same_bits"] == 1
+    assert found.crop["same_bits_per_concept"] == [0.5, 1, 1, 1]
+    assert stability(RowReader(), Photos(pixel_values=pixels), PROCESSOR, crop=1).crop["same_bits"] == 1
 
 
 def test_jpeg_is_what_pil_writes(tmp_path):
@@ -47,7 +47,7 @@ def test_jpeg_is_what_pil_writes(tmp_path):
         compressed.append(Image.open(tmp_path / f"{number}.jpg"))
     found = stability(model, Photos(pixel_values=pixels), PROCESSOR, jpeg_quality=5)
     expected = (bits(images) == bits(compressed)).mean()
-    assert found["jpeg"]["same_bits"] == pytest.approx(expected, abs=0.05)
+    assert found.jpeg["same_bits"] == pytest.approx(expected, abs=0.05)
     assert expected < 1
 
 
@@ -56,9 +56,9 @@ def test_chance_is_what_different_photos_share():
     codes = unpack_bits(model.get_hash_codes(pixels).numpy(), 12)
     expected = np.mean([(codes[i] == codes[j]).mean() for i, j in itertools.combinations(range(6), 2)])
     found = stability(model, Photos(pixel_values=pixels), PROCESSOR)
-    assert found["chance"] == pytest.approx(expected)
+    assert found.chance == pytest.approx(expected)
     flipped = unpack_bits(model.get_hash_codes(pixels.flip(-1)).numpy(), 12)
-    assert found["flip"]["same_bits"] == pytest.approx((codes == flipped).mean())
+    assert found.flip["same_bits"] == pytest.approx((codes == flipped).mean())
 
 
 def test_what_is_refused():

@@ -7,17 +7,17 @@ import pytest
 import torch
 from made import looking_at, readings
 
-from concepthash_hf.explain.diversity import diversity
+from concepthash_hf.explain.measures.diversity import diversity
 from concepthash_hf.losses import diversity_loss
 
 
 def test_apart():
     cells = np.array([[(0, 0), (1, 1)], [(2, 3), (0, 1)]])
     found = diversity(readings(looking_at(cells)))
-    assert found["cosine"] == found["overlap"] == found["same_peak"] == 0
-    np.testing.assert_allclose(found["patches_attended"], [1, 1], rtol=1e-5)
+    assert found.cosine == found.overlap == found.same_peak == 0
+    np.testing.assert_allclose(found.patches_attended, [1, 1], rtol=1e-5)
     # shuffled, two single patches meet in one of 16 places
-    chances = [found[f"{name}_chance"] for name in ("cosine", "overlap", "same_peak")]
+    chances = [getattr(found, f"{name}_chance") for name in ("cosine", "overlap", "same_peak")]
     assert chances == pytest.approx([1 / 16] * 3)
 
 
@@ -25,21 +25,21 @@ def test_the_same_place():
     attentions = np.repeat(np.random.default_rng(0).random((3, 1, 4, 4)), 2, axis=1)
     attentions[:, 1] *= 0.3  # the rest goes to other tokens
     found = diversity(readings(attentions))
-    assert [found["cosine"], found["overlap"], found["same_peak"]] == pytest.approx([1, 1, 1], abs=1e-6)
+    assert [found.cosine, found.overlap, found.same_peak] == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 def test_an_even_gaze_overlaps_by_chance_as_much_as_it_does():
     found = diversity(readings(np.ones((2, 3, 4, 4))))
-    assert [found["overlap"], found["overlap_chance"], found["cosine_chance"]] == pytest.approx([1, 1, 1])
-    np.testing.assert_allclose(found["patches_attended"], [16] * 3, rtol=1e-5)
+    assert [found.overlap, found.overlap_chance, found.cosine_chance] == pytest.approx([1, 1, 1])
+    np.testing.assert_allclose(found.patches_attended, [16] * 3, rtol=1e-5)
 
 
 def test_cosine_is_what_the_loss_lowers():
     attentions = np.random.default_rng(1).random((5, 3, 4, 4)).astype(np.float32)
     loss = diversity_loss(torch.tensor(attentions).flatten(2)).item()
     found = diversity(readings(attentions))
-    assert found["cosine"] == pytest.approx(loss, rel=1e-5)
-    assert np.mean([found["cosines"][i][j] for i, j in ((0, 1), (0, 2), (1, 2))]) == pytest.approx(loss, rel=1e-5)
+    assert found.cosine == pytest.approx(loss, rel=1e-5)
+    assert np.mean([found.cosines[i][j] for i, j in ((0, 1), (0, 2), (1, 2))]) == pytest.approx(loss, rel=1e-5)
 
 
 def test_chance_is_the_mean_over_all_shuffles():
@@ -47,9 +47,9 @@ def test_chance_is_the_mean_over_all_shuffles():
     one, other = (values.ravel() / values.sum() for values in attentions[0])
     shuffles = [one[list(order)] for order in itertools.permutations(range(4))]
     found = diversity(readings(attentions))
-    assert found["overlap_chance"] == pytest.approx(np.mean([np.minimum(s, other).sum() for s in shuffles]), rel=1e-5)
+    assert found.overlap_chance == pytest.approx(np.mean([np.minimum(s, other).sum() for s in shuffles]), rel=1e-5)
     norm = np.linalg.norm(one) * np.linalg.norm(other)
-    assert found["cosine_chance"] == pytest.approx(np.mean([s @ other / norm for s in shuffles]), rel=1e-5)
+    assert found.cosine_chance == pytest.approx(np.mean([s @ other / norm for s in shuffles]), rel=1e-5)
 
 
 def test_one_concept_has_no_overlap():

@@ -1,11 +1,13 @@
 """One part changes: which sub-codes flip."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from made import Photos, RowReader
 
-from concepthash_hf.explain.selectivity import agreement_with_localisation, selectivity
+from concepthash_hf.explain.measures.selectivity import agreement_with_localisation, selectivity
 
 
 def changed_rows(number: int, rows: list[list[int]]) -> Photos:
@@ -20,21 +22,21 @@ def changed_rows(number: int, rows: list[list[int]]) -> Photos:
 
 def test_a_part_in_one_row_shows_in_one_sub_code():
     found = selectivity(RowReader(), changed_rows(10, [[3], [1]]), ["wing", "head"], batch_size=3)
-    np.testing.assert_allclose(found["flips"], 0.5 * np.eye(4)[[3, 1]])
-    assert found["concentration"] == [1, 1] and found["mean_concentration"] == 1
-    assert found["concentration_chance"] == 0.25
-    assert found["num_photos"] == 10 and found["part_names"] == ["wing", "head"]
+    np.testing.assert_allclose(found.flips, 0.5 * np.eye(4)[[3, 1]])
+    assert found.concentration == [1, 1] and found.mean_concentration == 1
+    assert found.concentration_chance == 0.25
+    assert found.num_photos == 10 and found.part_names == ["wing", "head"]
 
 
 def test_a_part_all_over_the_bird_shows_in_all():
     found = selectivity(RowReader(), changed_rows(10, [[0, 1, 2, 3], [0, 2]]), ["plumage", "legs"])
-    np.testing.assert_allclose(found["concentration"], [0.25, 0.5])
+    np.testing.assert_allclose(found.concentration, [0.25, 0.5])
 
 
 def test_a_part_that_changes_nothing():
     found = selectivity(RowReader(), changed_rows(4, [[], [2]]), ["shadow", "tail"])
-    assert found["concentration"] == [None, 1] and found["mean_concentration"] == 1
-    assert selectivity(RowReader(), changed_rows(4, [[]]), ["shadow"])["mean_concentration"] is None
+    assert found.concentration == [None, 1] and found.mean_concentration == 1
+    assert selectivity(RowReader(), changed_rows(4, [[]]), ["shadow"]).mean_concentration is None
 
 
 def test_flips_by_chance_are_not_concentrated():
@@ -42,17 +44,17 @@ def test_flips_by_chance_are_not_concentrated():
     torch.manual_seed(0)
     pixels, changed = (0.472 + 0.01 * torch.randn(16, *more, 3, 20, 20) for more in ((), (60,)))
     found = selectivity(RowReader(), Photos(pixel_values=pixels, changed=changed), [str(part) for part in range(60)])
-    assert found["mean_concentration"] == pytest.approx(0.25, abs=0.03)
+    assert found.mean_concentration == pytest.approx(0.25, abs=0.03)
 
 
-def localised(score: list[list[float | None]]) -> dict:
+def localised(score: list[list[float | None]]) -> SimpleNamespace:
     """Scores of concepts for the parts wing, tail and head."""
-    return {"part_names": ["wing", "tail", "head"], "score": score}
+    return SimpleNamespace(part_names=["wing", "tail", "head"], score=score)
 
 
-def flipped(flips: list[list[float]]) -> dict:
+def flipped(flips: list[list[float]]) -> SimpleNamespace:
     """Flips when head or wing change."""
-    return {"part_names": ["head", "wing"], "flips": flips}
+    return SimpleNamespace(part_names=["head", "wing"], flips=flips)
 
 
 def test_concepts_that_react_to_what_they_look_at():
@@ -69,7 +71,7 @@ def test_agreement_leaves_out_what_was_not_seen_or_flips_nothing():
     assert agreement_with_localisation(flipped([[0.9, 0], [0.3, 0.1]]), with_unseen) == pytest.approx(1)
     assert agreement_with_localisation(flipped([[0.9, 0], [0, 0]]), with_unseen) is None
     with pytest.raises(ValueError, match="changed parts .'head'."):
-        agreement_with_localisation(flipped([[0, 0], [0, 0]]), {"part_names": ["wing"], "score": [[1], [1]]})
+        agreement_with_localisation(flipped([[0, 0], [0, 0]]), SimpleNamespace(part_names=["wing"], score=[[1], [1]]))
 
 
 def test_what_does_not_fit():

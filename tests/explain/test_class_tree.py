@@ -9,8 +9,10 @@ from scipy.cluster.hierarchy import cophenet, leaves_list
 from scipy.spatial.distance import squareform
 
 from concepthash_hf.codes import hamming_distance, pack_bits, unpack_bits
-from concepthash_hf.explain.drawing import CONCEPT_COLOURS
-from concepthash_hf.explain.families import class_codes, class_tree, draw_tree, family_agreement
+from concepthash_hf.explain.class_tree import class_codes, class_tree
+from concepthash_hf.explain.figure_parts import CONCEPT_COLOURS
+from concepthash_hf.explain.measures.families import FamilyAgreement, family_agreement
+from concepthash_hf.explain.tree_figure import draw_tree
 
 FAMILIES = ["owl", "owl", "duck", "duck", "duck", "owl"]
 NAMES = [f"bird {number}" for number in range(6)]
@@ -28,19 +30,15 @@ def codes_by_family(apart: int = 6) -> np.ndarray:
 def test_families_of_their_own():
     tree = class_tree(codes_by_family())
     assert tree.shape == (5, 4) and tree[-1, 2] == 8 and tree[0, 2] == 2
-    assert family_agreement(tree, FAMILIES) == {
-        "adjusted_rand_index": 1,
-        "closer_in_family": 1,
-        "num_classes": 6,
-        "num_families": 2,
-        "num_groups": 2,
-    }
+    assert family_agreement(tree, FAMILIES) == FamilyAgreement(
+        adjusted_rand_index=1, closer_in_family=1, num_classes=6, num_families=2, num_groups=2
+    )
 
 
 def test_families_that_have_nothing_to_do_with_codes():
     """All distances are equal: every pair joins at the same height."""
     found = family_agreement(class_tree(codes_by_family(apart=0)), FAMILIES)
-    assert found["closer_in_family"] == 0.5 and found["num_groups"] == 1 and found["adjusted_rand_index"] == 0
+    assert found.closer_in_family == 0.5 and found.num_groups == 1 and found.adjusted_rand_index == 0
 
 
 def test_families_at_random():
@@ -49,8 +47,8 @@ def test_families_at_random():
     for _ in range(30):
         tree = class_tree(pack_bits(generator.random((40, 32)) < 0.5))
         found.append(family_agreement(tree, [str(family) for family in generator.integers(0, 6, 40)]))
-    assert np.mean([each["adjusted_rand_index"] for each in found]) == pytest.approx(0, abs=0.02)
-    assert np.mean([each["closer_in_family"] for each in found]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean([each.adjusted_rand_index for each in found]) == pytest.approx(0, abs=0.02)
+    assert np.mean([each.closer_in_family for each in found]) == pytest.approx(0.5, abs=0.02)
 
 
 def test_closer_in_family_as_loops_count_it():
@@ -62,7 +60,7 @@ def test_closer_in_family_as_loops_count_it():
     inside = [heights[pair] for pair in pairs if families[pair[0]] == families[pair[1]]]
     across = [heights[pair] for pair in pairs if families[pair[0]] != families[pair[1]]]
     wins = np.mean([(one < other) + 0.5 * (one == other) for one in inside for other in across])
-    assert family_agreement(tree, families)["closer_in_family"] == pytest.approx(wins)
+    assert family_agreement(tree, families).closer_in_family == pytest.approx(wins)
 
 
 def test_heights_are_mean_distances():

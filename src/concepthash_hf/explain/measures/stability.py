@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,41 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 from transformers import BaseImageProcessor
 
-from ..codes import binarize, split_sub_codes
-from ..modeling_concepthash import ConceptHashPreTrainedModel
-from .attention import read_batch
+from ...codes import split_sub_codes
+from ...modeling_concepthash import ConceptHashPreTrainedModel
+from .hiding import bits_of
+from .measurement import Measurement
+from .table import Table, numbered
+
+
+@dataclass(frozen=True)
+class Stability(Measurement):
+    """Bits that stay; each change has `same_bits`, their share, and `same_bits_per_concept` (M).
+
+    Attributes:
+        num_photos: how many were changed.
+        chance: the share of bits that two different photos have in common, over all pairs.
+        flip: the photo mirrored.
+        crop: cut to its middle.
+        jpeg: compressed.
+    """
+
+    num_photos: int
+    chance: float
+    flip: dict[str, Any]
+    crop: dict[str, Any]
+    jpeg: dict[str, Any]
+
+    def table(self) -> Table:
+        """A row for each change, a column for each sub-code."""
+        changes = {"mirrored": self.flip, "cropped": self.crop, "compressed": self.jpeg}
+        num_concepts = len(self.flip["same_bits_per_concept"])
+        return Table(
+            title="Stability: bits that stay when the photo is changed, but not what it shows",
+            columns=["photo", "all bits", *numbered("bits of", num_concepts)],
+            rows=[[name, same["same_bits"], *same["same_bits_per_concept"]] for name, same in changes.items()],
+            note=f"{self.num_photos:,} photos. Two different photos share {self.chance:.2f} of their bits.",
+        )
 
 
 def stability(
@@ -26,7 +59,7 @@ def stability(
     jpeg_quality: int = 50,
     batch_size: int = 64,
     num_workers: int = 0,
-) -> dict[str, Any]:
+) -> Stability:
     """Change photos in ways that leave what they show, and count the bits that stay.
 
     Args:
@@ -37,11 +70,6 @@ def stability(
         jpeg_quality: 1 to 100.
         batch_size: photos at a time.
         num_workers: processes that decode photos.
-
-    Returns:
-        A dict that is ready for JSON: for each of `flip` (mirrored), `crop` and `jpeg` a dict of `same_bits`, the
-        share of bits that stay, and `same_bits_per_concept` (M). `chance` is the share of bits that two different
-        photos have in common, over all pairs.
 
     Raises:
         ValueError: if there are fewer than two photos, or `crop` or `jpeg_quality` is out of range.
@@ -66,20 +94,20 @@ def stability(
     original = []
     for batch in DataLoader(photos, batch_size, num_workers=num_workers):
         pixels = batch["pixel_values"].cpu()
-        original.append(_bits(model, pixels))
+        original.append(bits_of(model, pixels).cpu())
         for name, change in changes.items():
-            kept = _bits(model, change(pixels)) == original[-1]
+            kept = bits_of(model, change(pixels)).cpu() == original[-1]
             same[name].append(split_sub_codes(kept, num_concepts).float().mean(-1))
     num_photos = sum(map(len, original))
     if num_photos < 2:
         raise ValueError(
             f"stability stands beside the likeness of different photos: give two or more, not {num_photos}"
         )
-    return {
-        "num_photos": num_photos,
-        "chance": _common_bits(torch.cat(original).numpy()),
+    return Stability(
+        num_photos=num_photos,
+        chance=_common_bits(torch.cat(original).numpy()),
         **{name: _summary(torch.cat(values).double().mean(0).numpy()) for name, values in same.items()},
-    }
+    )
 
 
 def _compressed(image: Tensor, quality: int) -> Tensor:
@@ -98,7 +126,3 @@ def _common_bits(bits: np.ndarray) -> float:
     number, on = len(bits), bits.sum(0, dtype=np.int64)
     off = number - on
     return float(((on * (on - 1) + off * (off - 1)) / (number * (number - 1))).mean())
-
-
-def _bits(model: ConceptHashPreTrainedModel, pixels: Tensor) -> Tensor:
-    return binarize(read_batch(model, pixels)[0]).cpu()
