@@ -145,8 +145,11 @@ def _check_can_be_loaded(folder: Path) -> None:
             f"no saved model in {folder}: expected a folder with config.json and model.safetensors, such as "
             "model.save_pretrained or examples/train.py write"
         )
-    base = ConceptHashConfig.from_pretrained(folder).base_model_name_or_path
-    if (folder / SMALL_WEIGHTS).is_file() and public_name(base) != base:
+    if not (folder / SMALL_WEIGHTS).is_file():
+        return
+    config = ConceptHashConfig.from_pretrained(folder)
+    bases = (config.base_model_name_or_path, config.text_base_name_or_path)
+    for base in (base for base in bases if public_name(base) != base):
         raise ValueError(
             f"{folder} holds only what was trained, and its frozen weights are in {base}, which nobody else has: "
             "publish the whole model (save_pretrained without trained_only), or build on models of the Hub"
