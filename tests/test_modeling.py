@@ -724,7 +724,10 @@ def test_from_clip_without_classes(small_clip):
 
 def test_from_clip_passes_config_fields_on(small_clip):
     model = ConceptHashModel.from_clip(
-        small_clip, NAMES, num_bits=16, adapter_dim=8, diversity_weight=0.0, prompt_dropout=0.3, freeze_backbone=False
+        small_clip,
+        NAMES,
+        **{"num_bits": 16, "adapter_dim": 8, "diversity_weight": 0.0, "freeze_backbone": False},
+        **{"prompt_block": True, "prompt_dropout": 0.3},
     )
     assert model.config.diversity_weight == 0.0
     assert model.vision_model.concept_prompt.dropout.p == 0.3
@@ -755,7 +758,7 @@ def test_from_clip_for_a_clip_without_processor(tmp_path):
 
 def test_real_photos(shared_dir):
     """The processor's pixels are those of PIL: shorter side to 256, bicubic, the middle 224 x 224."""
-    model = ConceptHashModel.from_clip(shared_dir / "bench" / "tiny-clip", num_bits=32, adapter_dim=8)
+    model = ConceptHashModel.from_clip(shared_dir / "bench" / "tiny-clip", num_bits=32, adapter_dim=8, preset="paper")
     paths = sorted((shared_dir / "data" / "cub100" / "test").glob("*/*"))[:300:60]
     pictures = [Image.open(path).convert("RGB") for path in paths]
     pixel_values = model.image_processor(pictures, return_tensors="pt")["pixel_values"]

@@ -57,11 +57,22 @@ def logged(folder: Path) -> dict[str, dict[int, float]]:
 # --- learning rate
 
 
+def test_learning_rate_by_the_step():
+    """Linear from almost nothing, highest at the end of the warm-up, then half a cosine down to nothing."""
+    rates = [learning_rate_at_step(step / 10, 5, 1, 2.0) for step in range(51)]
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(1.0)
+    assert max(rates) == rates[10] == 2.0
+    assert rates[30] == pytest.approx(1.0)
+    assert rates[50] == pytest.approx(0.0)
+    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+
+
 def test_learning_rate_is_the_published_one(shared_dir):
     golden = json.loads((shared_dir / "reference" / "golden.json").read_text())["meta"][
         "lr_schedule_100_epochs_base_1e3"
     ]
-    args = ConceptHashTrainingArguments("unused")
+    args = ConceptHashTrainingArguments("unused").with_epochs(100)
     ours = [
         learning_rate_at(epoch, args.num_train_epochs, args.warmup_epochs, args.learning_rate)
         for epoch in range(args.num_train_epochs)
