@@ -39,7 +39,7 @@ from concepthash_hf import ConceptHashModel, whole_files
 from concepthash_hf.checkpoints import newest_checkpoint
 from concepthash_hf.interruption import Interrupted
 from concepthash_hf.metrics import retrieval_metrics
-from concepthash_hf.training import ConceptHashTrainingArguments, learning_rate_at, train
+from concepthash_hf.training import ConceptHashTrainingArguments, learning_rate_at, learning_rate_at_step, train
 from concepthash_hf.whole_files import one_writer
 
 
