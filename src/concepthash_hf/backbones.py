@@ -5,6 +5,7 @@ families stands in `FAMILIES`, one entry each: `docs/extending.md` says how to a
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -69,7 +70,7 @@ class Adapter(nn.Module):
 class AdaptedLayer(nn.Module):
     """Mixed in before a family's own layer: an adapter on what attention and MLP each add to the residual stream.
 
-    `h = Attn(LN1 X); X <- X + h + A1(h);  f = MLP(LN2 X); X <- X + f + A2(f)` (METHOD: paper section 3).
+    `h = Attn(LN1 X); X <- X + h + A1(h);  f = MLP(LN2 X); X <- X + f + A2(f)` (paper, section 3).
     """
 
     def __init__(self, config: PreTrainedConfig, adapter_dim: int):
@@ -77,21 +78,21 @@ class AdaptedLayer(nn.Module):
         self.attention_adapter = Adapter(config.hidden_size, adapter_dim)
         self.mlp_adapter = Adapter(config.hidden_size, adapter_dim)
 
+    @abstractmethod
     def attention_input(self, hidden_states: Tensor) -> Tensor:
         """What the attention of this family reads: `LN1 X`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attention_module(self) -> nn.Module:
         """The family's own attention, with its four projections and `head_dim`."""
-        raise NotImplementedError
 
     def after_attention(self, attended: Tensor) -> Tensor:
         """What this family does with the attention's output before it is added."""
         return attended
 
+    @abstractmethod
     def mlp_branch(self, hidden_states: Tensor) -> Tensor:
         """What the MLP adds, `MLP(LN2 X)`."""
-        raise NotImplementedError
 
     def forward(
         self, hidden_states: Tensor, last_tokens: int | None = None, **kwargs: Unpack[TransformersKwargs]
