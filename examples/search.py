@@ -25,7 +25,7 @@ from concepthash_hf.data import BadImageError, Collection, PhotoArguments, decod
 from concepthash_hf.encoding import code_spec
 from concepthash_hf.explain.contact_sheet import Found, Hit, contact_sheet
 from concepthash_hf.index import CodeIndex, HammingIndex, SearchResult
-from concepthash_hf.language import DEFAULT_TEMPLATE, clean_class_name, embed_class_names
+from concepthash_hf.language import clean_class_name, embed_class_names
 from concepthash_hf.launch import run_script
 from concepthash_hf.quoting import printable
 from concepthash_hf.whole_files import replacing
@@ -46,7 +46,6 @@ class Arguments(PhotoArguments):
         default_factory=list,
         metadata={"help": "Search by these concepts only, from 1; with a weight such as 2=0.5 if they differ."},
     )
-    template: str = field(default=DEFAULT_TEMPLATE, metadata={"help": "What the model read class names in."})
     table: str = field(default="concepthash_codes", metadata={"help": "Name of the index in the database."})
     output: str = field(default="search.png", metadata={"help": "Where the picture goes."})
     dataset: str | None = field(
@@ -123,7 +122,7 @@ def hash_words(model: ConceptHashModel, args: Arguments) -> np.ndarray:
     if model.text_model is None:
         raise ValueError(f"{args.model} was saved without its text tower, which words need")
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    embeddings = embed_class_names(model.text_model, tokenizer, args.text, args.template)
+    embeddings = embed_class_names(model.text_model, tokenizer, args.text, model.config.prompt_template)
     if groups := coinciding_names(embeddings, args.text):
         print(f"warning: {describe_coinciding(groups)}. They find the same photos", file=sys.stderr)
     return model.get_text_hash_codes(embeddings).numpy()

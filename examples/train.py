@@ -393,6 +393,7 @@ def _load_for_fine_tuning(
     model.set_classes(
         splits.class_names, embed_class_names(model.text_model, tokenizer, splits.class_names, splits.template)
     )
+    model.config.prompt_template = splits.template
     return model, tokenizer
 
 
