@@ -136,6 +136,7 @@ class Explainer:
             queries=[self.explain_query(row, nearest[row]) for row in self.chosen_queries(nearest)],
             tables=[measured.table() for measured in self.measurements.values()],
             tree=draw_tree(self.tree, *self.classes) if self.classes is not None else None,
+            read_out=self.model.config.vision_config.read_out,
         )
 
     def caption(self, split: str, row: int) -> str:

@@ -59,6 +59,7 @@ from concepthash_hf.language import clean_class_name, embed_class_names, load_to
 from concepthash_hf.launch import run_script
 from concepthash_hf.model_card import CardPhotos, write_model_card
 from concepthash_hf.presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
+from concepthash_hf.region_learning import learn_regions, take_regions
 from concepthash_hf.toy_clip import save_toy_clip
 from concepthash_hf.training import ConceptHashTrainingArguments, check_output_dir, derived_seed, train
 from concepthash_hf.whole_files import replacing, write_json
@@ -83,7 +84,7 @@ TOY_RECIPE: dict[str, Any] = {
 # what a saved model has learned cannot be changed by fine-tuning it
 FIXED_BY_TRAINING = (
     *("num_bits", "num_concepts", "adapter_dim", "binarize_class_embeddings"),
-    *("first_adapted_layer", "image_size"),
+    *("first_adapted_layer", "image_size", "read_out"),
 )
 
 
@@ -131,6 +132,13 @@ class ModelArguments:
     )
     first_adapted_layer: int | None = field(
         default=None, metadata={"help": "Where the concept tokens join, and adapters begin; default the preset's."}
+    )
+    read_out: Literal["attention", "regions"] | None = field(
+        default=None,
+        metadata={
+            "help": "Whether concepts attend to the whole photo (default), or each sees its region alone, so that its "
+            "bits cannot depend on anything else; regions are learned first. See docs/faithful.md."
+        },
     )
     num_bits: int | None = field(default=None, metadata={"help": "Length of a code; default 64."})
     num_concepts: int | None = field(default=None, metadata={"help": "Sub-codes in a code; default 4."})
@@ -210,6 +218,15 @@ def main() -> None:
     if hasattr(photos["train"], "__len__"):
         steps = len(photos["train"]) // (args.per_device_train_batch_size * state.num_processes)
         args = args.with_epochs(num_epochs(model_args.preset, steps))
+    regions = None
+    if model.config.vision_config.read_out == "regions":
+        checkpoint = find_checkpoint(args.resume_from_checkpoint)
+        if checkpoint is not None:
+            take_regions(model, checkpoint)
+        elif not model.vision_model.read_out.head.is_learned:  # a saved model has its own
+            model.to(state.device)
+            seen = splits.torch_dataset("train", eval_transform(processor), on_bad_image=photo_args.on_bad_image)
+            regions = learn_regions(model, seen, seed=args.seed, num_workers=args.dataloader_num_workers)
     started = time.perf_counter()
     with ExitStack() as stack:
         train_photos = photos["train"]
@@ -243,6 +260,8 @@ def main() -> None:
     results |= {"augmentation": augmentation, "cached_views": photo_args.cached_views if keeps_states else None}
     if keeps_states:
         results["cache_runtime"] = seconds_of_cache
+    if regions is not None:
+        results["regions"] = regions
     folder = Path(args.output_dir)
     write_outputs(folder, model, processor, results, photos["query"], splits)
     write_model_card(folder, model.config, CardPhotos.from_splits(splits), results, repo_id, model_args.license)

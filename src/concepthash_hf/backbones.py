@@ -95,40 +95,51 @@ class AdaptedLayer(nn.Module):
         """What the MLP adds, `MLP(LN2 X)`."""
 
     def forward(
-        self, hidden_states: Tensor, last_tokens: int | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: Tensor,
+        last_tokens: int | None = None,
+        is_there: Tensor | None = None,
+        with_adapters: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Run the layer, for all tokens or for those at the end alone.
 
         Args:
             hidden_states: `(B, T, d)`.
             last_tokens: M; with it, queries, MLP and adapters are computed for the last M tokens, which attend to all.
+            is_there: with `last_tokens`, bool `(B, T)`, the tokens that may be attended to; default all.
+            with_adapters: whether to run this layer, or the family's own.
             **kwargs: for the attention.
 
         Returns:
             `(B, T, d)`; with `last_tokens` `(B, M, d)`, and their attention `(B, M, T)`, see `attention_of_last`.
         """
+        if not with_adapters:
+            return super().forward(hidden_states, **kwargs)
         if last_tokens is None:
             attended = self.attention_module()(self.attention_input(hidden_states), **kwargs)[0]
             return self._add(hidden_states, self.after_attention(attended))
         attention: Any = self.attention_module()
         normed = self.attention_input(hidden_states)
-        weights = _attention_of_last(attention, normed, last_tokens)
+        weights = _attention_of_last(attention, normed, last_tokens, is_there)
         attended = (weights @ _heads(attention, attention.v_proj(normed))).transpose(1, 2).flatten(2)
         attended = (attention.out_proj if hasattr(attention, "out_proj") else attention.o_proj)(attended)
         states = self._add(hidden_states[:, -last_tokens:], self.after_attention(attended))
         return states, weights.mean(1)
 
-    def attention_of_last(self, hidden_states: Tensor, num_tokens: int) -> Tensor:
+    def attention_of_last(self, hidden_states: Tensor, num_tokens: int, is_there: Tensor | None = None) -> Tensor:
         """Attention of the last tokens to all, averaged over heads, beside any attention implementation.
 
         Args:
             hidden_states: `(B, T, d)`, the input of this layer.
             num_tokens: M.
+            is_there: bool `(B, T)`, the tokens that may be attended to; default all.
 
         Returns:
             `(B, M, T)`, after the softmax.
         """
-        return _attention_of_last(self.attention_module(), self.attention_input(hidden_states), num_tokens).mean(1)
+        normed = self.attention_input(hidden_states)
+        return _attention_of_last(self.attention_module(), normed, num_tokens, is_there).mean(1)
 
     def _add(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
         hidden_states = hidden_states + attended + self.attention_adapter(attended)
@@ -140,10 +151,12 @@ def _heads(attention: Any, states: Tensor) -> Tensor:
     return states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
 
 
-def _attention_of_last(attention: Any, normed: Tensor, num_tokens: int) -> Tensor:
+def _attention_of_last(attention: Any, normed: Tensor, num_tokens: int, is_there: Tensor | None) -> Tensor:
     """`(B, heads, M, T)`."""
     queries = _heads(attention, attention.q_proj(normed[:, -num_tokens:]))
     scores = queries @ _heads(attention, attention.k_proj(normed)).mT * attention.head_dim**-0.5
+    if is_there is not None:
+        scores = scores.masked_fill(~is_there[:, None, None], -torch.inf)
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
 

@@ -51,7 +51,7 @@ def config_on(
         )
     base = load_base_config(vision)
     # the dtype that the weights were saved in is not that of the model
-    recipe = model_fields(preset, vision_config_of(base))
+    recipe = model_fields(preset, vision_config_of(base), config_kwargs.get("read_out", "attention"))
     backbone = vision_config_of(base).to_dict() | {"dtype": None, "image_size": _image_size(vision, base)}
     if (shared_width := getattr(base, "projection_dim", None)) is not None:
         backbone["projection_dim"] = shared_width  # CLIP's vision config may say another

@@ -3,6 +3,7 @@
 Notation as in `modeling_concepthash`.
 """
 
+from collections.abc import Sequence
 from typing import Unpack, cast
 
 import torch
@@ -32,8 +33,34 @@ class ConceptHashEncoder(nn.Module):
             hidden_states = layer(hidden_states, **kwargs)
         return hidden_states
 
+    def without_adapters(
+        self, hidden_states: Tensor, depths: Sequence[int], **kwargs: Unpack[TransformersKwargs]
+    ) -> list[Tensor]:
+        """Run the bare backbone.
+
+        Args:
+            hidden_states: `(B, P + N, d)`, the input of the first layer.
+            depths: numbers of layers, ascending.
+            **kwargs: for the layers.
+
+        Returns:
+            The tokens after each of these numbers of layers.
+        """
+        states = []
+        for depth, layer in enumerate(list(self.layers)[: depths[-1]], start=1):
+            bare = {"with_adapters": False} if isinstance(layer, AdaptedLayer) else {}
+            hidden_states = layer(hidden_states, **kwargs, **bare)
+            if depth in depths:
+                states.append(hidden_states)
+        return states
+
     def forward(
-        self, hidden_states: Tensor, num_concepts: int, all_tokens: bool = False, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: Tensor,
+        num_concepts: int,
+        all_tokens: bool = False,
+        is_there: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor]:
         """Run the layers from where the concept tokens are there.
 
@@ -41,6 +68,8 @@ class ConceptHashEncoder(nn.Module):
             hidden_states: `(B, P + N + M, d)`.
             num_concepts: M.
             all_tokens: let the last layer compute all tokens, which nothing but a record of hidden states needs.
+            is_there: bool `(B, P + N + M)`, the tokens that may be attended to, beside the mask of that in `kwargs`;
+                default all.
             **kwargs: for the layers.
 
         Returns:
@@ -50,8 +79,8 @@ class ConceptHashEncoder(nn.Module):
         for layer in others:
             hidden_states = layer(hidden_states, **kwargs)
         if not all_tokens:
-            return last(hidden_states, last_tokens=num_concepts, **kwargs)
-        attention = cast(AdaptedLayer, last).attention_of_last(hidden_states, num_concepts)
+            return last(hidden_states, last_tokens=num_concepts, is_there=is_there, **kwargs)
+        attention = cast(AdaptedLayer, last).attention_of_last(hidden_states, num_concepts, is_there)
         return last(hidden_states, **kwargs)[:, -num_concepts:], attention
 
 

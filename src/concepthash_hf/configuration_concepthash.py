@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -85,6 +85,12 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
             parameters themselves.
         prompt_num_heads: attention heads of that block, halved until they divide `prompt_dim`.
         prompt_dropout: dropout probability inside that block.
+        read_out: "attention", concepts attend to the whole photo, or "regions", each sees the patches of its region
+            and nothing else (`docs/faithful.md`). Regions are learned before training, by `learn_regions`.
+        region_layers: after how many layers, from 1, tokens are read that say which region a patch belongs to; for
+            `read_out="regions"`, default at one half, two thirds and five sixths of the depth.
+        region_patches: L, patches that a concept sees at the most, of a photo of `image_size`; for
+            `read_out="regions"`, default the M-th part of them.
         format_version: of checkpoints; not to be set.
 
     Raises:
@@ -113,6 +119,9 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
     prompt_block: bool = True
     prompt_num_heads: int = 8
     prompt_dropout: float | int = 0.1
+    read_out: Literal["attention", "regions"] = "attention"
+    region_layers: list[int] | None = None
+    region_patches: int | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
@@ -128,6 +137,10 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
         self.format_version = FORMAT_VERSION
         if self.prompt_dim is None:
             self.prompt_dim = getattr(self.backbone_config, "projection_dim", None) or self.hidden_size
+        if self.read_out == "regions":
+            depth = self.num_hidden_layers
+            self.region_layers = self.region_layers or sorted({-(-depth // 2), -(-depth * 2 // 3), -(-depth * 5 // 6)})
+            self.region_patches = self.region_patches or -(-self.num_patches // self.num_concepts)
         super().__post_init__(**kwargs)
 
     @property
@@ -208,6 +221,26 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
             )
         if not 0 <= self.prompt_dropout < 1:
             raise ValueError(f"prompt_dropout must lie in [0, 1), got {self.prompt_dropout}")
+        self._check_regions()
+
+    def _check_regions(self):
+        if self.read_out != "regions":
+            if self.region_layers is not None or self.region_patches is not None:
+                raise ValueError(
+                    "region_layers and region_patches are of read_out='regions', this is read_out='attention'"
+                )
+            return
+        layers, patches = cast(list[int], self.region_layers), cast(int, self.region_patches)
+        in_order = sorted(set(layers)) == layers and 1 <= layers[0] and layers[-1] <= self.num_hidden_layers
+        if not in_order:
+            raise ValueError(
+                f"region_layers must be ascending numbers in 1 ... {self.num_hidden_layers}, the layers of the "
+                f"backbone; got {layers}"
+            )
+        if not 1 <= patches <= self.num_patches:
+            raise ValueError(
+                f"region_patches must lie in 1 ... {self.num_patches}, the patches of a photo; got {patches}"
+            )
 
 
 # may be given to the whole model's config
@@ -337,6 +370,10 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
             raise ValueError(f"margin must not be negative and scale positive, got {self.margin} and {self.scale}")
         if self.centroid_std <= 0:
             raise ValueError(f"centroid_std must be positive, got {self.centroid_std}")
+        if self.vision_config.read_out == "regions" and not self.freeze_backbone:
+            raise ValueError(
+                "read_out='regions' needs freeze_backbone=True: regions are found by the backbone as it is"
+            )
         if self.class_embedding_dim is not None and self.class_embedding_dim < 1:
             raise ValueError(f"class_embedding_dim must be positive or None, got {self.class_embedding_dim}")
 

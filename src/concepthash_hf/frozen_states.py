@@ -18,35 +18,40 @@ from tqdm.auto import tqdm
 from .hashing import on_cpu
 from .modeling_concepthash import ConceptHashModel
 from .modes import evaluating
+from .regions import RegionStates
 
 
 class FrozenStates(Dataset):
     """Tokens of photos where the concept tokens join them, in place of the photos.
 
     An item is `{"frozen_states": float16 (P + N, d), "labels": as the photos had it}`, of one of the photo's views,
-    drawn anew each time.
+    drawn anew each time; of a model with regions they are `RegionStates`.
 
     Args:
-        states: float16 `(n, views, P + N, d)`, in memory or mapped from a file.
+        states: float16 `(n, views, P + N, d)`, in memory or mapped from a file; or `RegionStates` of such arrays.
         labels: of the n photos, integers `(n,)` or multi-hot `(n, C)`.
     """
 
-    def __init__(self, states: np.ndarray, labels: Tensor):
+    def __init__(self, states: np.ndarray | RegionStates, labels: Tensor):
         self.states, self.labels = states, labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        views = self.states.shape[1]
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        arrays = _tensors(self.states)
+        views = arrays[0].shape[1]
         view = int(torch.randint(views, ())) if views > 1 else 0
-        return {"frozen_states": torch.from_numpy(self.states[index, view].copy()), "labels": self.labels[index]}
+        states = _like(self.states, [torch.from_numpy(array[index, view].copy()) for array in arrays])
+        return {"frozen_states": states, "labels": self.labels[index]}
 
 
 def frozen_states_size(model: ConceptHashModel, num_photos: int, views: int = 1) -> int:
     """Bytes that `keep_frozen_states` needs on the disk."""
     tower = model.vision_model
     num_tokens = tower.num_prefix_tokens + tower.config.num_patches
+    if tower.config.read_out == "regions":
+        num_tokens = tower.config.num_concepts * (tower.num_prefix_tokens + tower.config.region_patches)
     return num_photos * views * num_tokens * tower.config.hidden_size * 2
 
 
@@ -88,7 +93,11 @@ def keep_frozen_states(
         ...     train(model, states, args)
     """
     _check_can_be_kept(model, photos)
+    model.vision_model.read_out.check_learned()
     file = Path(file)
+    # an array a file
+    has_regions = model.vision_model.config.read_out == "regions"
+    files = [file, file.with_name(f"{file.name}.regions")] if has_regions else [file]
     file.parent.mkdir(parents=True, exist_ok=True)
     num_photos = len(photos)  # type: ignore[arg-type]
     needed, free = frozen_states_size(model, num_photos, len(view_seeds)), shutil.disk_usage(file.parent).free
@@ -100,12 +109,14 @@ def keep_frozen_states(
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision)
     model.to(accelerator.device)
     try:
-        labels = _write(model, photos, file, view_seeds, accelerator, batch_size, num_workers, collate_fn)
+        labels = _write(model, photos, files, view_seeds, accelerator, batch_size, num_workers, collate_fn)
         accelerator.wait_for_everyone()
-        yield FrozenStates(np.load(file, mmap_mode="r"), labels)
+        arrays = [np.load(each, mmap_mode="r") for each in files]
+        yield FrozenStates(RegionStates(*arrays) if len(arrays) > 1 else arrays[0], labels)
     finally:
         if accelerator.is_main_process:
-            file.unlink(missing_ok=True)
+            for each in files:
+                each.unlink(missing_ok=True)
 
 
 def _check_can_be_kept(model: ConceptHashModel, photos: Dataset) -> None:
@@ -124,14 +135,14 @@ def _check_can_be_kept(model: ConceptHashModel, photos: Dataset) -> None:
 def _write(
     model: ConceptHashModel,
     photos: Dataset,
-    file: Path,
+    files: Sequence[Path],
     view_seeds: Sequence[int],
     accelerator: Accelerator,
     batch_size: int,
     num_workers: int,
     collate_fn: Callable[[list], Any] | None,
 ) -> Tensor:
-    """Fill the file, view by view; give the labels."""
+    """Fill the files, view by view; give the labels."""
     loader = prepare_data_loader(
         DataLoader(photos, batch_size, num_workers=num_workers, collate_fn=collate_fn),
         accelerator.device,
@@ -139,25 +150,42 @@ def _write(
         accelerator.process_index,
         put_on_device=True,
     )
-    states, labels = None, []
+    written: list[np.memmap] = []
+    labels = []
     for view, seed in enumerate(view_seeds):
         set_seed(seed)
         row = 0
         bar = tqdm(loader, desc="frozen layers", disable=not accelerator.is_local_main_process)
         for batch in bar:
             with evaluating(model), accelerator.autocast():
-                made = model.vision_model.frozen_states(batch["pixel_values"]).half()
+                states = _tensors(model.vision_model.frozen_states(batch["pixel_values"]))
+            made = tuple(each.half() if each.is_floating_point() else each for each in states)
             made, batch_labels = accelerator.gather_for_metrics((made, batch["labels"]))
-            if not made.isfinite().all():
+            if not made[0].isfinite().all():
                 raise ValueError("the backbone's states do not fit float16; train without --cache_frozen_layers")
             if accelerator.is_main_process:
-                if states is None:
-                    shape = (len(photos), len(view_seeds), *made.shape[1:])  # type: ignore[arg-type]
-                    states = np.lib.format.open_memmap(file, "w+", np.float16, shape)
-                states[row : row + len(made), view] = made.cpu().numpy()
-            row += len(made)
+                arrays = [each.cpu().numpy() for each in made]
+                if not written:
+                    shape = (len(photos), len(view_seeds))  # type: ignore[arg-type]
+                    written = [
+                        np.lib.format.open_memmap(file, "w+", array.dtype, shape + array.shape[1:])
+                        for file, array in zip(files, arrays, strict=True)
+                    ]
+                for file_array, array in zip(written, arrays, strict=True):
+                    file_array[row : row + len(array), view] = array
+            row += len(made[0])
             if view == 0:
                 labels.append(batch_labels.cpu())
-    if states is not None:
-        states.flush()
+    for file_array in written:
+        file_array.flush()
     return torch.cat(labels)
+
+
+def _tensors(states: Any) -> tuple:
+    """The tensors or arrays that frozen states consist of."""
+    return tuple(states) if isinstance(states, RegionStates) else (states,)
+
+
+def _like(states: Any, tensors: Sequence[Tensor]) -> Tensor | RegionStates:
+    """Tensors as the frozen states that these are."""
+    return RegionStates(*tensors) if isinstance(states, RegionStates) else tensors[0]

@@ -35,6 +35,8 @@ from .language import embed_class_names, load_text_model, load_tokenizer, make_t
 from .losses import binary_cosine_logits, check_labels, cosine_logits, diversity_loss, margin_cross_entropy
 from .modeling_hashing import HashingPreTrainedModel
 from .presets import Preset
+from .read_outs import READ_OUTS, RegionReadOut
+from .regions import RegionHead, RegionStates
 
 
 @dataclass
@@ -45,11 +47,12 @@ class ConceptHashVisionOutput(ModelOutput):
         code_logits: float32 `(B, K)`, concept-major; a bit of the code is set where its logit is positive.
         concept_embeddings: `(B, M, d)`, last hidden state of the concept tokens.
         concept_attentions: `(B, M, N)`, attention of every concept token to the patches in the last layer, averaged
-            over heads; None unless asked for.
-        hidden_states: tuple of `(B, 1 + N + M, d)`, the input of the first layer and the output of each, if
-            `output_hidden_states=True`.
-        attentions: tuple of `(B, heads, 1 + N + M, 1 + N + M)`, if `output_attentions=True` with eager attention
-            (an empty tuple under other attention implementations).
+            over heads; None unless asked for. 0 outside of a concept's region, if the model has regions.
+        hidden_states: tuple of `(B, P + N + M, d)`, the input of the first layer and the output of each, if
+            `output_hidden_states=True`. If the model has regions, what its layers gave in the order in which they ran:
+            first `(B, P + N, d)` where the regions are found, then `(B * M, ..., d)` where they are read.
+        attentions: tuple of `(B, heads, P + N + M, P + N + M)`, if `output_attentions=True` with eager attention
+            (an empty tuple under other attention implementations); with regions as `hidden_states`.
     """
 
     code_logits: Tensor | None = None
@@ -94,7 +97,16 @@ class ConceptHashPreTrainedModel(HashingPreTrainedModel):
     """What the two models share: how their own parts start."""
 
     config: ConceptHashConfig | ConceptHashVisionConfig
-    _own_modules = (Adapter, ConceptPrompt, ConceptTokens, ConceptHashHead)
+    _own_modules = (Adapter, ConceptPrompt, ConceptTokens, RegionHead, ConceptHashHead)
+
+    def _check_weights(self, source: str | Path, missing: set[str], unexpected: set[str]) -> None:
+        regions = {name for name in self.state_dict() if ".read_out." in f".{name}"}
+        if (regions and regions <= missing) or any(".read_out." in f".{name}" for name in unexpected):
+            here, there = ("regions", "attention") if regions else ("attention", "regions")
+            raise ValueError(
+                f"{source} was trained with read_out={there!r}: its concepts cannot be read with read_out={here!r}; "
+                "load it as it is, or train another model"
+            )
 
     def _init_own(self, module: nn.Module) -> None:
         if isinstance(module, ConceptPrompt):
@@ -106,6 +118,10 @@ class ConceptHashPreTrainedModel(HashingPreTrainedModel):
             init.zeros_(module.self_attn.out_proj.bias)
         elif isinstance(module, ConceptTokens):
             init.normal_(module.queries)
+        elif isinstance(module, RegionHead):
+            module.down_proj.reset_parameters()
+            init.zeros_(module.up_proj.weight)  # by which it is known that nothing was learned
+            init.zeros_(module.up_proj.bias)
         elif isinstance(module, ConceptHashHead):
             init.normal_(module.specificity)
             module.projection.reset_parameters()
@@ -143,44 +159,85 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         self.concept_prompt = ConceptPrompt(config) if config.prompt_block else ConceptTokens(config)
         self.pre_layrnorm = nn.LayerNorm(width, eps=eps) if family.pre_norm else nn.Identity()
         self.encoder = ConceptHashEncoder(config)
+        self.read_out: Any = READ_OUTS[config.read_out](config)
         self.last_layer_norm = nn.LayerNorm(width, eps=eps) if config.apply_last_norm else nn.Identity()
         self.hash_head = ConceptHashHead(config)
         self.post_init()
 
-    def frozen_states(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False, **kwargs: Any) -> Tensor:
+    def frozen_states(
+        self,
+        pixel_values: Tensor,
+        interpolate_pos_encoding: bool = False,
+        regions: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor | RegionStates:
         """Tokens of photos where the concepts join them: all that training does not change, if the backbone is frozen.
 
         Args:
             pixel_values: `(B, 3, H, W)`, normalised.
             interpolate_pos_encoding: accept another H, W than the model was made for.
+            regions: int64 `(B, M, L)`, which patches each concept sees, in place of what `find_regions` gives; only
+                for a model with `read_out="regions"`.
             **kwargs: for the layers.
 
         Returns:
-            `(B, P + N, d)`, for `forward(frozen_states=...)`.
+            `(B, P + N, d)`, or `RegionStates` of such a model; for `forward(frozen_states=...)`.
 
         Raises:
-            ValueError: if `pixel_values` has the wrong shape.
+            ValueError: if `pixel_values` or `regions` have the wrong shape.
         """
-        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
         kwargs.setdefault("attention_mask", None)  # which some layers want to be told
-        tokens = self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
-        return self.encoder.before_concepts(self.pre_layrnorm(tokens), **kwargs)
+        tokens = self._first_tokens(pixel_values, interpolate_pos_encoding)
+        return self.read_out.frozen_states(self.encoder, tokens, regions, **kwargs)
 
-    def concept_tokens(self, states: Tensor) -> Tensor:
+    def find_regions(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """Which patches each concept sees, in a model with `read_out="regions"`.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`, normalised.
+            interpolate_pos_encoding: accept another H, W than the model was made for.
+
+        Returns:
+            int64 `(B, M, L)`, numbers of patches (row by row, from 0), the surest first; -1 where there are no more.
+
+        Raises:
+            ValueError: if the model has no regions, or `pixel_values` has the wrong shape.
+        """
+        tokens = self._first_tokens(pixel_values, interpolate_pos_encoding)
+        return self.read_out.find_regions(self.encoder, tokens, attention_mask=None)
+
+    def region_features(self, pixel_values: Tensor) -> Tensor:
+        """What the regions of photos are found by, in a model with `read_out="regions"`: see `learn_regions`.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`, normalised.
+
+        Returns:
+            `(B, N, number of config.region_layers * d)`, of every patch.
+        """
+        tokens = self._first_tokens(pixel_values, interpolate_pos_encoding=False)
+        return cast(RegionReadOut, self.read_out).features(self.encoder, tokens, attention_mask=None)
+
+    def concept_tokens(self, states: Tensor | RegionStates) -> Tensor:
         """The concept tokens as they join the tokens of photos.
 
         Args:
-            states: `(B, P + N, d)`, what they join.
+            states: what they join, from `frozen_states`.
 
         Returns:
             `(B, M, d)`.
         """
-        tokens = self.concept_prompt().to(states.dtype).expand(states.shape[0], -1, -1)
+        joined = states.tokens if isinstance(states, RegionStates) else states
+        tokens = self.concept_prompt().to(joined.dtype).expand(joined.shape[0], -1, -1)
         if self.config.match_token_scale:
-            patches = states[:, self.num_prefix_tokens :].float()
-            scale = patches.square().mean((1, 2), keepdim=True).sqrt()
+            scale = self.read_out.token_scale(states)
             return F.layer_norm(tokens, tokens.shape[-1:]) * scale.to(tokens.dtype)
         return self.pre_layrnorm(tokens)
+
+    def _first_tokens(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
+        """Photos -> the input of the first layer, `(B, P + N, d)`."""
+        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        return self.pre_layrnorm(self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding))
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -189,7 +246,7 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         pixel_values: Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         output_concept_attentions: bool = False,
-        frozen_states: Tensor | None = None,
+        frozen_states: Tensor | RegionStates | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ConceptHashVisionOutput:
         """Hash photos.
@@ -198,7 +255,8 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             pixel_values: `(B, 3, H, W)`, normalised; or
             interpolate_pos_encoding: accept another H, W than the model was made for.
             output_concept_attentions: give `concept_attentions`; so does `output_attentions=True`.
-            frozen_states: `(B, P + N, d)`, what `frozen_states(pixel_values)` gave, in place of the photos.
+            frozen_states: what `frozen_states(pixel_values)` gave, in place of the photos; if the model has regions,
+                of photos of its own size.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -219,19 +277,21 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         if (pixel_values is None) == (frozen_states is None):
             raise ValueError("give either pixel_values or frozen_states")
         kwargs["attention_mask"] = None
-        if frozen_states is None:
-            frozen_states = self.frozen_states(cast(Tensor, pixel_values), interpolate_pos_encoding, **kwargs)
-        states = frozen_states.to(self.dtype)
-        states = torch.cat([states, self.concept_tokens(states)], dim=1)
+        num_patches = self.config.num_patches
+        if pixel_values is not None:
+            frozen_states = self.frozen_states(pixel_values, interpolate_pos_encoding, **kwargs)
+            height, width = pixel_values.shape[2:]
+            num_patches = (height // self.config.patch_size) * (width // self.config.patch_size)
+        states = self.read_out.received(frozen_states, self.dtype)
         recorded = bool(output_attentions or kwargs.get("output_hidden_states", self.config.output_hidden_states))
-        num_concepts = self.config.num_concepts
-        concepts, attentions = self.encoder(states, num_concepts, all_tokens=recorded, **kwargs)
+        concepts, attentions = self.read_out(
+            self.encoder, states, self.concept_tokens(states), num_patches, all_tokens=recorded, **kwargs
+        )
         concept_embeddings = self.last_layer_norm(concepts)
-        wanted = output_attentions or output_concept_attentions
         return ConceptHashVisionOutput(
             code_logits=self.hash_head(concept_embeddings),
             concept_embeddings=concept_embeddings,
-            concept_attentions=attentions[..., self.num_prefix_tokens : -num_concepts] if wanted else None,
+            concept_attentions=attentions if output_attentions or output_concept_attentions else None,
         )
 
     def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
@@ -440,7 +500,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         pixel_values: Tensor | None = None,
         labels: Tensor | None = None,
         interpolate_pos_encoding: bool = False,
-        frozen_states: Tensor | None = None,
+        frozen_states: Tensor | RegionStates | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ConceptHashOutput:
         """Hash photos and, with labels, compute the objectives (paper section 3).
@@ -454,7 +514,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             pixel_values: `(B, 3, H, W)`, normalised; or
             labels: int64 `(B,)`, or multi-hot `(B, C)` with at least one class a photo.
             interpolate_pos_encoding: accept another H, W than the model was made for.
-            frozen_states: `(B, P + N, d)`, from `vision_model.frozen_states`, in place of the photos.
+            frozen_states: from `vision_model.frozen_states`, in place of the photos.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -466,6 +526,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         """
         if labels is not None:
             photos = pixel_values if pixel_values is not None else frozen_states
+            photos = photos.tokens if isinstance(photos, RegionStates) else photos
             if self.text_projection is None:
                 raise ValueError(
                     "the losses need class embeddings; build the model with from_backbone(class_names=...) or call "
@@ -547,6 +608,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         self.requires_grad_(True)
         for parameter in self.vision_model.backbone_parameters():
             parameter.requires_grad = not self.config.freeze_backbone
+        if isinstance(self.vision_model.read_out, RegionReadOut):
+            self.vision_model.read_out.requires_grad_(False)  # learned before
         if self.text_model is not None:
             self.text_model.requires_grad_(False)
 

@@ -112,6 +112,7 @@ class HashingPreTrainedModel(PreTrainedModel):
         if small is not None:
             model._remember_origin(small)
         if source is not None:
+            model._check_weights(source, set(info["missing_keys"]), set(info["unexpected_keys"]))
             model._check_can_hash(source, info["missing_keys"], info["mismatched_keys"], may_differ)
         # loading replaces the parameters, and all that it puts in require gradients
         model._set_requires_grad()
@@ -231,6 +232,9 @@ class HashingPreTrainedModel(PreTrainedModel):
             init.ones_(module.scale)
         else:
             self._init_own(module)
+
+    def _check_weights(self, source: str | Path, missing: set[str], unexpected: set[str]) -> None:
+        """Refuse weights that are of another design; called with the names that do not fit."""
 
     def _init_own(self, module: nn.Module) -> None:
         """Initialise a module that only this kind of model has; called after its parts were."""

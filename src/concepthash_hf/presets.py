@@ -16,18 +16,20 @@ PUBLISHED_EPOCHS = 100
 LARGEST_CACHE = 8e9
 
 
-def model_fields(preset: Preset, backbone: PreTrainedConfig) -> dict[str, Any]:
+def model_fields(preset: Preset, backbone: PreTrainedConfig, read_out: str = "attention") -> dict[str, Any]:
     """Fields of the config of a new model.
 
     Args:
         preset: its name.
         backbone: config of the vision transformer.
+        read_out: how concepts read a photo, see `ConceptHashVisionConfig`.
 
     Returns:
         Nothing for `paper`, whose values are the config's defaults. For `fast`: concept tokens that are parameters
         themselves join at two thirds of the depth, at the scale of the patch tokens, and are read after the last layer
         norm by a hash function each; adapters of half the width from there on. A CLIP has few patches and a norm
-        before its first layer: there they join at once, with adapters of a quarter of the width.
+        before its first layer: there they join at once, with adapters of a quarter of the width, if they see the whole
+        photo. With regions there is no diversity loss: concepts that see different patches look at different places.
 
     Raises:
         ValueError: if there is no such preset.
@@ -35,7 +37,8 @@ def model_fields(preset: Preset, backbone: PreTrainedConfig) -> dict[str, Any]:
     check_preset(preset)
     if preset == "paper":
         return {}
-    at_once = backbone.model_type == "clip_vision_model"
+    at_once = backbone.model_type == "clip_vision_model" and read_out == "attention"
+    without_loss = {"diversity_weight": 0.0} if read_out == "regions" else {}
     return {
         "first_adapted_layer": 0 if at_once else backbone.num_hidden_layers * 2 // 3,
         "match_token_scale": not at_once,
@@ -44,7 +47,7 @@ def model_fields(preset: Preset, backbone: PreTrainedConfig) -> dict[str, Any]:
         "apply_last_norm": True,
         "shared_hash_function": False,
         "centroid_std": 0.05,
-    }
+    } | without_loss
 
 
 def training_fields(preset: Preset, first_adapted_layer: int) -> dict[str, Any]:

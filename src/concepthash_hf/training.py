@@ -203,8 +203,9 @@ def train(
         What is in `all_results.json`: `eval_map` and other metrics, `train_loss`, times, versions and arguments.
 
     Raises:
-        ValueError: if the output folder is not empty, a checkpoint is not found, damaged or of another run, there are
-            no queries or not one full batch, or fp16 is asked for without a GPU.
+        ValueError: if the model's regions have not been learned, the output folder is not empty, a checkpoint is not
+            found, damaged or of another run, there are no queries or not one full batch, or fp16 is asked for without
+            a GPU.
         BlockingIOError: if another process writes into the output folder.
         OSError: if something cannot be written; says which file.
         FloatingPointError: if loss or weights are not finite; says since which step. The last checkpoint stays.
@@ -212,6 +213,8 @@ def train(
     """
     args = args.with_epochs(PUBLISHED_EPOCHS)
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
+    if checkpoint is None:
+        model.vision_model.read_out.check_learned()
     check_output_dir(args)
     evaluation = None
     if query_dataset is not None and database_dataset is not None:

@@ -1,5 +1,6 @@
 """The page: what it says, that it says it safely, and that a real browser shows it."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -184,3 +185,10 @@ def test_the_browser_would_have_complained(tmp_path):
         assert any("on purpose" in complaint for complaint in browser.complaints)
         assert any("nothing.png" in complaint for complaint in browser.complaints)
         assert any(url.endswith("nothing.png") for url in browser.requests)
+
+
+def test_the_page_says_what_it_proves(report):
+    assert "a picture of attention, not a proof" in Reader(report.html()).text
+    assert "This is a guarantee, with its limit" in Reader(replace(report, read_out="regions").html()).text
+    with pytest.raises(ValueError, match="there is no read-out 'gaze'"):
+        replace(report, read_out="gaze").html()

@@ -25,6 +25,7 @@ from .figure_parts import (
     outline,
     zeros_and_ones,
 )
+from .meaning import what_it_proves
 from .overlay import overlay_attention
 
 
@@ -35,7 +36,8 @@ class ConceptExplanation:
     Attributes:
         concept: its number, from 0.
         bits: booleans `(K / M,)`, its sub-code.
-        attention: float32 `(h, w)`, the share of the last layer's attention that each patch gets, averaged over heads.
+        attention: float32 `(h, w)`, the share of the last layer's attention that each patch gets, averaged over heads;
+            0 outside of the concept's region, if the model has regions.
         crop: the part of the photo that it looks at most, from `attended_box`.
     """
 
@@ -58,11 +60,18 @@ class ImageExplanation:
         photo: what the model sees of it, a square, from `photo_as_seen`.
         code: uint8 `(ceil(K / 8),)`, the packed code.
         concepts: one explanation for each of the M concepts.
+        read_out: how the model's concepts read a photo, see `ConceptHashVisionConfig`.
     """
 
     photo: Image.Image
     code: np.ndarray
     concepts: tuple[ConceptExplanation, ...]
+    read_out: str = "attention"
+
+    @property
+    def what_it_proves(self) -> str:
+        """Whether this is a picture of attention or a guarantee, in words."""
+        return what_it_proves(self.read_out)
 
     def overlay(self, concept: int, size: int = 144) -> Image.Image:
         """Where a concept looks: lit there, grey elsewhere, framed where it looks most.
@@ -142,17 +151,18 @@ def explain_images(
     photos = [decode_image(image) for image in images]
     code_logits, attentions = read_batch(model, image_processor(photos, return_tensors="pt")["pixel_values"])
     bits = binarize(code_logits).cpu().numpy()
+    read_out = model.base_model.config.read_out
     return [
-        _explanation(photo_as_seen(photo, image_processor), *read)
+        _explanation(photo_as_seen(photo, image_processor), *read, read_out)
         for photo, *read in zip(photos, bits, attentions.cpu().numpy(), strict=True)
     ]
 
 
-def _explanation(photo: Image.Image, bits: np.ndarray, attentions: np.ndarray) -> ImageExplanation:
+def _explanation(photo: Image.Image, bits: np.ndarray, attentions: np.ndarray, read_out: str) -> ImageExplanation:
     """Bits `(K,)` and attentions `(M, h, w)` of a photo, by concept."""
     sub_codes = split_sub_codes(bits, len(attentions))
     concepts = [
         ConceptExplanation(concept, sub_code, attention, photo.crop(attended_box(attention, photo.width)))
         for concept, (sub_code, attention) in enumerate(zip(sub_codes, attentions, strict=True))
     ]
-    return ImageExplanation(photo, pack_bits(bits), tuple(concepts))
+    return ImageExplanation(photo, pack_bits(bits), tuple(concepts), read_out)

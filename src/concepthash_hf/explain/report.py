@@ -17,6 +17,7 @@ from .figure_parts import concept_colour, zeros_and_ones
 from .gallery import ConceptGallery
 from .image import ImageExplanation
 from .match import MatchExplanation
+from .meaning import what_it_proves
 from .measures.table import Cell, Table
 
 TILE, THUMBNAIL = 240, 144
@@ -78,6 +79,7 @@ class Report:
         queries: searches explained.
         tables: measurements.
         tree: of the classes, a picture.
+        read_out: how the model's concepts read a photo, see `ConceptHashVisionConfig`.
     """
 
     title: str
@@ -91,6 +93,12 @@ class Report:
     queries: Sequence[QueryResult] = ()
     tables: Sequence[Table] = ()
     tree: Image.Image | None = None
+    read_out: str = "attention"
+
+    @property
+    def what_it_proves(self) -> str:
+        """Whether the page shows pictures of attention or a guarantee, in words."""
+        return what_it_proves(self.read_out)
 
     def html(self) -> str:
         """The page."""

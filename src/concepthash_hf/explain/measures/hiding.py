@@ -35,7 +35,7 @@ def photos_to_hide_in(
         none_yet = False
         pixels = batch["pixel_values"].to(model.device)
         code_logits, attentions = read_batch(model, pixels)
-        substitute = pixels.mean((2, 3), keepdim=True) if hide == "grey" else _blurred(pixels, model.config.patch_size)
+        substitute = pixels.mean((2, 3), keepdim=True) if hide == "grey" else blurred(pixels, model.config.patch_size)
         yield pixels, substitute, binarize(code_logits), attentions
     if none_yet:
         raise ValueError("there are no photos to hide anything in")
@@ -76,7 +76,13 @@ def bits_of(model: ConceptHashPreTrainedModel, pixel_values: Tensor) -> Tensor:
     return binarize(read_batch(model, pixel_values)[0])
 
 
-def _blurred(pixels: Tensor, patch_size: int) -> Tensor:
+def blurred(pixels: Tensor, patch_size: int) -> Tensor:
+    """Photos `(B, 3, H, W)` under a Gaussian as wide as a patch.
+
+    Args:
+        pixels: of any scale.
+        patch_size: in pixels.
+    """
     # torchvision mirrors the border, which must lie inside the photo
     reach = min(2 * patch_size, min(pixels.shape[2:]) - 1)
     return F.gaussian_blur(pixels, [2 * reach + 1, 2 * reach + 1], [float(patch_size)] * 2)
