@@ -5,12 +5,14 @@ type uint8, most significant bit first (`numpy.packbits` order), the unused bits
 takes numpy arrays or torch tensors and answers in kind (and on the same device).
 """
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
-Array = TypeVar("Array", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:  # who has no tensors needs no torch
+    import torch
+
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 
 def binarize(code_logits: Array) -> Array:
@@ -44,11 +46,12 @@ def pack_bits(bits: Array) -> Array:
     """
     if bits.ndim == 0:
         raise ValueError("pack_bits needs at least one axis of bits, got a scalar")
-    if bits.dtype not in (np.bool_, torch.bool):
-        if not bool(((bits == 0) | (bits == 1)).all()):
-            raise ValueError("pack_bits takes bits (0 or 1); binarize logits or -1/+1 codes first")
     if isinstance(bits, np.ndarray):
+        _check_bits(bits, np.bool_)
         return np.packbits(bits.astype(bool), axis=-1)
+    import torch
+
+    _check_bits(bits, torch.bool)
     padding = -bits.shape[-1] % 8
     padded = torch.nn.functional.pad(bits.to(torch.uint8), (0, padding))
     # multiply and sum, rather than shift, so that it also exports to ONNX
@@ -116,7 +119,7 @@ def hamming_distance(a: Array, b: Array) -> Array:
         raise ValueError(f"codes of different width: {a.shape[-1]} and {b.shape[-1]} bytes")
     if isinstance(a, np.ndarray):
         return np.bitwise_count(a ^ b).sum(axis=-1, dtype=np.int64)
-    return _popcount(a ^ b).sum(-1, dtype=torch.int64)
+    return _popcount(a ^ b).long().sum(-1)
 
 
 def sub_code_distances(a: Array, b: Array, num_bits: int, num_concepts: int) -> Array:
@@ -162,7 +165,11 @@ def compose_codes(codes: Array, num_bits: int) -> Array:
         raise ValueError(f"compose_codes takes a code per concept, (..., M, bytes), got shape {tuple(codes.shape)}")
     sub_codes = split_sub_codes(unpack_bits(codes, num_bits), codes.shape[-2])
     chosen = [sub_codes[..., concept, concept, :] for concept in range(codes.shape[-2])]
-    return pack_bits(np.concatenate(chosen, -1) if isinstance(codes, np.ndarray) else torch.cat(chosen, -1))
+    if isinstance(codes, np.ndarray):
+        return pack_bits(np.concatenate(chosen, -1))
+    import torch
+
+    return pack_bits(torch.cat(chosen, -1))
 
 
 def check_packed(codes: Any, num_bits: int | None = None) -> None:
@@ -171,7 +178,7 @@ def check_packed(codes: Any, num_bits: int | None = None) -> None:
     Raises:
         ValueError: if `codes` has another type than uint8, no axis, or another width than `ceil(num_bits / 8)`.
     """
-    if codes.dtype not in (np.uint8, torch.uint8) or codes.ndim == 0:
+    if str(codes.dtype) not in ("uint8", "torch.uint8") or codes.ndim == 0:
         raise ValueError(
             f"packed codes are uint8 of shape (..., bytes), got {codes.dtype} of shape {tuple(codes.shape)}; "
             "use pack_bits(binarize(code_logits))"
@@ -195,11 +202,18 @@ def check_divisible(num_bits: int, num_concepts: int) -> None:
         )
 
 
-def _bit_values(device: torch.device) -> torch.Tensor:
+def _check_bits(bits: Any, boolean: Any) -> None:
+    if bits.dtype != boolean and not bool(((bits == 0) | (bits == 1)).all()):
+        raise ValueError("pack_bits takes bits (0 or 1); binarize logits or -1/+1 codes first")
+
+
+def _bit_values(device: "torch.device") -> "torch.Tensor":
+    import torch
+
     return torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
 
 
-def _popcount(byte: torch.Tensor) -> torch.Tensor:
+def _popcount(byte: "torch.Tensor") -> "torch.Tensor":
     """Set bits per byte, by adding neighbouring fields of 1, 2 and 4 bits."""
     byte = byte - ((byte >> 1) & 0x55)
     byte = (byte & 0x33) + ((byte >> 2) & 0x33)

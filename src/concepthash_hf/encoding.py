@@ -17,17 +17,15 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from accelerate import Accelerator
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from .base_models import fingerprint
-from .data import BadImage, BadImageError, PhotoDataset
+from .data import BadImage
 from .data.collection import Collection
 from .data.transforms import Transform
-from .hashing import on_cpu
+from .hashing import Pictures, apart, on_cpu
 from .index import CodeIndex, CodeSpec
 from .interruption import Interrupted, Stop, noticing_signals
 from .json_files import check_fields, read_object, write_object
@@ -314,25 +312,6 @@ def _checksum(table: pa.Table, unreadable: list[BadImage]) -> bytes:
     return hashlib.sha256(text.encode()).hexdigest().encode()
 
 
-class _Readable(Dataset):
-    """Row -> its pixel values, or what is wrong with its picture."""
-
-    def __init__(self, photos: PhotoDataset) -> None:
-        self.photos = photos
-
-    def __getitem__(self, row: int) -> Tensor | BadImage:
-        try:
-            return self.photos[row]["pixel_values"]
-        except BadImageError as error:
-            return BadImage(row, error.path, error.reason)
-
-
-def _apart(items: list[Tensor | BadImage]) -> tuple[list[Tensor], list[BadImage]]:
-    """A batch of pixel values (none or one tensor), and the unreadable photos."""
-    good = [item for item in items if isinstance(item, Tensor)]
-    return [torch.stack(good)] if good else [], [item for item in items if isinstance(item, BadImage)]
-
-
 def _hash(
     model: ConceptHashPreTrainedModel,
     collection: Collection,
@@ -350,10 +329,10 @@ def _hash(
         for start in range(0, len(file.rows), batch_size)
     ]
     loader: DataLoader = DataLoader(
-        _Readable(PhotoDataset(collection.photos, transform, label_column=None)),
+        Pictures(collection.photos["image"], transform),
         batch_sampler=[list(rows) for _, rows in batches],
         num_workers=num_workers,
-        collate_fn=_apart,
+        collate_fn=apart,
         pin_memory=accelerator.device.type == "cuda",
     )
     none = np.empty((0, -(-model.config.num_bits // 8)), np.uint8)

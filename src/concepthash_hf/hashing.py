@@ -1,15 +1,18 @@
 """Hashing a whole collection of photos, on one process or many."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
+
+from .data import BadImage, BadImageError, decode_image
+from .data.transforms import Transform
 
 
 def on_cpu() -> bool:
@@ -64,3 +67,30 @@ def hash_dataset(
         codes.append(gathered[0].cpu())
         labels.append(gathered[1].cpu())
     return torch.cat(codes).numpy(), torch.cat(labels).numpy()
+
+
+class Pictures(Dataset):
+    """Row -> its pixel values, or what is wrong with its picture.
+
+    Args:
+        pictures: what `data.decode_image` reads.
+        transform: the model's, see `data.eval_transform`.
+    """
+
+    def __init__(self, pictures: Sequence[Any], transform: Transform) -> None:
+        self.pictures, self.transform = pictures, transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> Tensor | BadImage:
+        try:
+            return self.transform(decode_image(self.pictures[row], row))
+        except BadImageError as error:
+            return BadImage(row, error.path, error.reason)
+
+
+def apart(items: list[Tensor | BadImage]) -> tuple[list[Tensor], list[BadImage]]:
+    """A batch of pixel values (none or one tensor), and the unreadable photos."""
+    good = [item for item in items if isinstance(item, Tensor)]
+    return [torch.stack(good)] if good else [], [item for item in items if isinstance(item, BadImage)]

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-import torch
-from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
@@ -20,7 +18,7 @@ from .quoting import printable
 # what says itself what is wrong: all that this package raises, and what its libraries raise of files and options
 _EXPLAINED = (
     *(ValueError, OSError, ImportError, FloatingPointError),
-    *(StrictDataclassError, SafetensorError, DatasetsError),
+    *(StrictDataclassError, SafetensorError),
 )
 _NOTHING_KEPT = "there is nothing yet that could be kept"
 
@@ -46,20 +44,33 @@ def run_script(main: Callable[[], Any]) -> None:
         number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
         print(f"stopped by {number.name}: {printable(str(stop)) or _NOTHING_KEPT}", file=sys.stderr)
         sys.exit(128 + number)
-    except _EXPLAINED as error:
+    except Exception as error:
+        if not isinstance(error, _EXPLAINED) and not _is_of_datasets(error):
+            raise
         sys.exit(f"error: {printable(_in_words(error))}")
     finally:
         logging.setLogRecordFactory(record_before)
         signal.signal(signal.SIGTERM, term_before)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        _leave_process_group()
 
 
 def _in_words(error: BaseException) -> str:
     """What it says, or what is behind it where it says nothing of its own."""
-    if isinstance(error, DatasetsError) and error.__cause__ is not None:
+    if _is_of_datasets(error) and error.__cause__ is not None:
         return f"{error}: {error.__cause__}"
     return str(error) or type(error).__name__
+
+
+def _is_of_datasets(error: BaseException) -> bool:
+    """Whether it is an error of the library `datasets`, which not every command imports."""
+    exceptions = sys.modules.get("datasets.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.DatasetsError)
+
+
+def _leave_process_group() -> None:
+    torch = sys.modules.get("torch")  # without it there is no group
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class _PrintableRecord(logging.LogRecord):

@@ -4,6 +4,8 @@ from .base import CodeIndex, CodeSpec
 from .calibration import Calibration, calibrate_radius
 from .duplicates import near_duplicates
 from .hamming import HammingIndex
+from .model_codes import ModelCodes
+from .opening import open_index
 from .results import RangeResult, SearchResult
 from .votes import Vote, neighbour_vote
 
@@ -12,10 +14,12 @@ __all__ = [
     "CodeIndex",
     "CodeSpec",
     "HammingIndex",
+    "ModelCodes",
     "RangeResult",
     "SearchResult",
     "Vote",
     "calibrate_radius",
     "near_duplicates",
     "neighbour_vote",
+    "open_index",
 ]

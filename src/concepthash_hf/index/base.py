@@ -21,6 +21,7 @@ from .inputs import (
     check_k,
     check_radius,
 )
+from .model_codes import ModelCodes
 from .results import RangeResult, SearchResult
 
 OVERSAMPLING = 10
@@ -122,10 +123,11 @@ class CodeIndex(ABC):
             metadata: a row per item: a list of dicts, a dict of columns, or a pyarrow Table.
 
         Raises:
-            ValueError: if the codes do not fit, an id is there already or twice among the new ones, ids are of another
-                kind than those of the index, or a length does not fit. The index is then as it was.
+            ValueError: if the codes do not fit or are of another model, an id is there already or twice among the new
+                ones, ids are of another kind than those of the index, or a length does not fit. The index is then as
+                it was.
         """
-        packed = as_codes(codes, self.num_bits)
+        packed = self._as_codes(codes)
         self._add(packed, as_ids(ids, len(packed)), as_table(metadata, len(packed)))
 
     def remove(self, ids: ArrayLike) -> None:
@@ -153,10 +155,10 @@ class CodeIndex(ABC):
             insertion). Which of the items tied at the k-th distance are returned is unspecified.
 
         Raises:
-            ValueError: if the codes do not fit, k is not between 1 and the number of items, a concept is unknown, or
-                weights are negative, not finite, or all zero.
+            ValueError: if the codes do not fit or are of another model, k is not between 1 and the number of items, a
+                concept is unknown, or weights are negative, not finite, or all zero.
         """
-        packed = as_codes(codes, self.num_bits)
+        packed = self._as_codes(codes)
         self._check_k(k)
         if concept_weights is None:
             return self._search(packed, k)
@@ -194,7 +196,7 @@ class CodeIndex(ABC):
         Raises:
             ValueError: if the codes do not fit, or the radius is no integer from 0.
         """
-        return self._range_search(as_codes(codes, self.num_bits), check_radius(radius))
+        return self._range_search(self._as_codes(codes), check_radius(radius))
 
     def get_metadata(self, ids: ArrayLike) -> list[dict[str, Any]]:
         """The metadata rows of items, in the order of `ids`; empty dicts where there is none.
@@ -217,6 +219,11 @@ class CodeIndex(ABC):
             ValueError: if an id is not there.
         """
         return self._get_codes(as_ids(ids))
+
+    def _as_codes(self, codes: ArrayLike) -> np.ndarray:
+        if isinstance(codes, ModelCodes) and codes.spec is not None:
+            self.check_model(None, codes.spec.revision)
+        return as_codes(codes, self.num_bits)
 
     def _check_k(self, k: int) -> None:
         check_k(k, len(self))

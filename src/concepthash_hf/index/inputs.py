@@ -1,18 +1,20 @@
 """What an index is given: codes, ids, metadata, weights; checked once, the same for every backend."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from ..codes import check_packed
 
-ArrayLike: TypeAlias = np.ndarray | torch.Tensor | Sequence[Any]
+if TYPE_CHECKING:  # who has no tensors needs no torch
+    import torch
+
+ArrayLike: TypeAlias = Union[np.ndarray, "torch.Tensor", Sequence[Any]]
 Metadata: TypeAlias = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | pa.Table
-Weights: TypeAlias = Sequence[float] | Mapping[int, float] | np.ndarray | torch.Tensor
+Weights: TypeAlias = Union[Sequence[float], Mapping[int, float], np.ndarray, "torch.Tensor"]
 
 NAMES_IN_MESSAGE = 5
 
@@ -120,8 +122,8 @@ def as_logits(code_logits: ArrayLike, num_bits: int) -> np.ndarray:
     Raises:
         ValueError: if they are no finite numbers of that shape, or are bits.
     """
-    if isinstance(code_logits, torch.Tensor):
-        code_logits = code_logits.float()  # numpy knows no bfloat16
+    if _is_tensor(code_logits):
+        code_logits = code_logits.float()  # type: ignore[union-attr]  # numpy knows no bfloat16
     array = np.asarray(to_numpy(code_logits))
     if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] != num_bits:
         raise ValueError(
@@ -158,7 +160,11 @@ def check_radius(radius: int) -> int:
 
 def to_numpy(values: Any) -> Any:
     """A tensor as an array; anything else as it is."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    return values.detach().cpu().numpy() if _is_tensor(values) else values
+
+
+def _is_tensor(values: Any) -> bool:
+    return hasattr(values, "detach")
 
 
 def name_some(values: Any) -> str:

@@ -1,0 +1,151 @@
+"""What a search among photos has found, hit by hit."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+from PIL import Image
+
+from .explain.contact_sheet import Found, Hit, contact_sheet
+from .language import clean_class_name
+from .quoting import one_line
+
+_SHOWN_IN_REPR = 3
+_THUMBNAIL = 120  # pixels
+
+
+@dataclass(frozen=True)
+class PhotoHit:
+    """One photo that was found.
+
+    Attributes:
+        id: of the photo: its path below the collection, or what else the collection calls it.
+        distance: to the query: bits that differ, weighted if the search was.
+        concept_distances: M numbers, differing bits of each concept's sub-code.
+        row: what else is known of the photo: "label", "split", ...
+    """
+
+    id: Any
+    distance: float
+    concept_distances: tuple[int, ...]
+    row: dict[str, Any] = field(repr=False)
+    _open: Callable[[], Image.Image] = field(repr=False, compare=False)
+    _explain: Callable[[], Image.Image] = field(repr=False, compare=False)
+
+    @property
+    def label(self) -> Any:
+        """The class by name or number, or a list of them; None if it is not known."""
+        return self.row.get("label")
+
+    @property
+    def caption(self) -> str:
+        """The label in words; the name of the file where there is none."""
+        return label_in_words(self.label) if self.label not in (None, "", []) else Path(str(self.id)).name
+
+    def photo(self) -> Image.Image:
+        """The photo, upright.
+
+        Raises:
+            FileNotFoundError: if it is not where the index says; tells how to say where it is.
+        """
+        return self._open()
+
+    def why(self) -> Image.Image:
+        """A picture of why it was found: which concepts agree with those of the query, and where each looks.
+
+        Found by words, it shows where the concepts look in the photo.
+
+        Raises:
+            FileNotFoundError: as `photo`.
+        """
+        return self._explain()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a program reads."""
+        return {
+            "id": self.id,
+            "distance": self.distance,
+            "concept_distances": list(self.concept_distances),
+            **self.row,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Hits(Sequence[PhotoHit]):
+    """What one query has found, nearest first.
+
+    Attributes:
+        query: a photo, or words.
+        name: of the query.
+        bits_per_concept: length of a sub-code.
+    """
+
+    query: Image.Image | str
+    name: str
+    bits_per_concept: int
+    _hits: tuple[PhotoHit, ...]
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    @overload
+    def __getitem__(self, number: int) -> PhotoHit: ...
+    @overload
+    def __getitem__(self, number: slice) -> tuple[PhotoHit, ...]: ...
+    def __getitem__(self, number: int | slice) -> PhotoHit | tuple[PhotoHit, ...]:
+        return self._hits[number]
+
+    def __iter__(self) -> Iterator[PhotoHit]:
+        return iter(self._hits)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{hit.caption} {hit.distance:g}" for hit in self._hits[:_SHOWN_IN_REPR])
+        more = ", ..." if len(self) > _SHOWN_IN_REPR else ""
+        return one_line(f"Hits({self.name!r}: {len(self)} photos, by distance: {shown}{more})")
+
+    def found(self) -> Found:
+        """With all pictures that are there, for `explain.contact_sheet`."""
+        hits = [Hit(_photo_if_there(hit), hit.caption, hit.distance, hit.concept_distances) for hit in self]
+        return Found(self.query, "searched by words" if isinstance(self.query, str) else self.name, hits)
+
+    def figure(self) -> Image.Image:
+        """The query and its hits in one picture, with their distances by concept."""
+        return contact_sheet([self.found()], self.bits_per_concept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a program reads."""
+        return {"query": self.name, "hits": [hit.to_dict() for hit in self]}
+
+    def _repr_html_(self) -> str:
+        query = _cell(self.query if isinstance(self.query, Image.Image) else None, self.name)
+        hits = [_cell(_photo_if_there(hit), f"{hit.distance:g}: {hit.caption}") for hit in self]
+        return f"<table><tr><td>{query}</td>{''.join(f'<td>{hit}</td>' for hit in hits)}</tr></table>"
+
+
+def label_in_words(label: Any) -> str:
+    """A class by name or number, or several, in words."""
+    if isinstance(label, list):
+        return ", ".join(map(label_in_words, label))
+    return clean_class_name(str(label))
+
+
+def _photo_if_there(hit: PhotoHit) -> Image.Image | None:
+    try:
+        return hit.photo()
+    except (OSError, ValueError):  # moved away, or cannot be read
+        return None
+
+
+def _cell(photo: Image.Image | None, caption: str) -> str:
+    text = html.escape(one_line(caption))
+    if photo is None:
+        return text
+    small, buffer = photo.copy(), io.BytesIO()
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small.save(buffer, "jpeg", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{text}"><br>{text}'

@@ -1,0 +1,26 @@
+"""An index, wherever it is."""
+
+from pathlib import Path
+
+from .base import CodeIndex
+from .hamming import HammingIndex
+
+DATABASE = ("postgresql://", "postgres://")
+
+
+def open_index(location: str, table: str = "concepthash_codes") -> CodeIndex:
+    """Open an index on disk, on the Hub or in a database.
+
+    Args:
+        location: a folder, a Hub id, or `postgresql://user@host/database`.
+        table: of the database.
+
+    Raises:
+        FileNotFoundError: if there is no index in the folder.
+        ValueError: if it is damaged.
+    """
+    if location.startswith(DATABASE):
+        from .postgres import PostgresIndex  # needs the extra "pgvector"
+
+        return PostgresIndex(location, table=table)
+    return HammingIndex.load(location) if Path(location).exists() else HammingIndex.from_pretrained(location)

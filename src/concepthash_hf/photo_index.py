@@ -1,0 +1,390 @@
+"""An index of photos that takes photos and words itself, and follows its collection as that changes."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from .data import BadImage, decode_image, load_collection
+from .data.file_facts import FACTS, is_changed
+from .data.inputs import as_photos
+from .data.pictures import IMAGE_SUFFIXES
+from .hits import Hits, PhotoHit
+from .index import CodeIndex, HammingIndex, near_duplicates
+from .index.inputs import Weights
+from .interruption import Interrupted, noticing_signals
+from .json_files import read_object, write_object
+from .photo_records import ORIGIN, PATH, SPLIT, PhotoRecords, records_of, records_of_pictures
+from .whole_files import one_writer
+
+if TYPE_CHECKING:
+    from .hasher import ConceptHasher
+
+COLLECTION_FILE = "collection.json"
+SECONDS_BETWEEN_SAVES = 60.0  # what a kill of the process loses at most
+_FIELDS = {"model": str, "model_kwargs": dict, "photos": str | None, "options": dict}
+_REMEDY = "hash the collection again, into another folder"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an index was made of.
+
+    Attributes:
+        model: folder or Hub id of the model.
+        model_kwargs: what else it was loaded with.
+        photos: folder, table or name of the collection; None for photos that were given one by one.
+        options: how the photos are read, fields of `data.options.ReadOptions`.
+    """
+
+    model: str
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    photos: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the photos lie, if they are files."""
+        place = Path(self.options.get("data_dir") or self.photos or "")
+        if self.photos is None or not place.exists():
+            return None
+        return place if place.is_dir() else place.parent
+
+    def absolute(self) -> "Source":
+        """The same, whatever folder is worked in."""
+        model = str(Path(self.model).absolute()) if Path(self.model).exists() else self.model
+        photos = str(Path(self.photos).absolute()) if self.photos and Path(self.photos).exists() else self.photos
+        return replace(self, model=model, photos=photos)
+
+    def moved_to(self, photos: str | Path) -> "Source":
+        """The same with its photos elsewhere."""
+        return replace(self, photos=str(photos), options={**self.options, "data_dir": None}).absolute()
+
+    def save(self, folder: str | Path) -> None:
+        """Write it beside the index."""
+        write_object(Path(folder) / COLLECTION_FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Source | None":
+        """Read it; None if it is not there, as beside an index that was made without `PhotoIndex`.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        path = Path(folder) / COLLECTION_FILE
+        return cls(**read_object(path, _FIELDS, _REMEDY)) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What became of an index.
+
+    Attributes:
+        new: photos that were not there.
+        changed: photos that are other ones now, or of which something else is known now, such as the label.
+        gone: photos that are no longer in the collection.
+        unchanged: photos that are as they were.
+        unreadable: photos that cannot be read; they have no code.
+    """
+
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    unchanged: int = 0
+    unreadable: tuple[BadImage, ...] = ()
+
+    def __str__(self) -> str:
+        bad = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
+        return f"+{self.new} new, {self.changed} changed, {self.gone} gone{bad}"
+
+
+class PhotoIndex:
+    """Photos of a collection, searched with photos and with words: from `ConceptHasher.index` and `open_photo_index`.
+
+    Args:
+        hasher: makes the codes.
+        codes: the index that keeps them.
+        source: what it was made of.
+
+    Attributes:
+        codes: a `CodeIndex`, for everything that takes codes.
+
+    Raises:
+        ValueError: if the codes are of another model than the hasher's.
+
+    Example:
+        >>> index = ConceptHasher("my_model").index("my_photos")  # doctest: +SKIP
+        >>> index.search("new.jpg", k=3)  # doctest: +SKIP
+        Hits('new.jpg': 3 photos, by distance: robin 2, robin 5, wren 11)
+        >>> index.search("red-tailed hawk")[0].why().show()  # doctest: +SKIP
+        >>> print(index.update())  # doctest: +SKIP
+        +3 new, 1 changed, 2 gone
+    """
+
+    def __init__(self, hasher: "ConceptHasher", codes: CodeIndex, source: Source) -> None:
+        codes.check_model(None, hasher.spec.revision)
+        self.hasher, self.codes, self.source = hasher, codes, source
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __repr__(self) -> str:
+        of = f" of {self.source.photos}" if self.source.photos else ""
+        return f"PhotoIndex({len(self)} photos{of}, {self.codes.num_bits} bits by {self.codes.spec.describe_model()})"
+
+    def search(self, queries: Any, k: int = 5, concept_weights: Weights | None = None) -> Hits | list[Hits]:
+        """Find the photos that are nearest to a photo, or to words.
+
+        Args:
+            queries: what `data.as_photos` takes, or words. A text is a photo if there is such a file, if it is a URL,
+                or if it ends like the name of a picture (".jpg"); else it is words. A `Path` always is photos. Or a
+                list of these.
+            k: photos for each query; all that there are, if they are fewer.
+            concept_weights: see `CodeIndex.search`; concepts count from 0.
+
+        Returns:
+            For one query its hits, for a list or a folder a list of them.
+
+        Raises:
+            ValueError: if the index is empty, k is less than 1, or words are asked of a model that reads none.
+            BadImageError: if a photo cannot be read, or is not there.
+        """
+        asked = list(_each_query(queries))
+        codes = self.hasher.encode_queries(asked)
+        found = self.codes.search(codes, k if k < 1 else min(k, max(len(self), 1)), concept_weights)
+        rows = iter(self.codes.get_metadata(found.ids.ravel()))
+        results = [
+            self._hits(query, [(*hit, next(rows)) for hit in zip(*hits, strict=True)])
+            for query, *hits in zip(
+                asked, found.ids.tolist(), found.distances.tolist(), found.concept_distances.tolist(), strict=True
+            )
+        ]
+        one = isinstance(queries, str | bytes | Mapping | Image.Image) or len(asked) == 1 and not _is_list(queries)
+        return results[0] if one else results
+
+    def add(self, photos: Any, *, with_content: bool = False, **options: Any) -> Changes:
+        """Hash more photos; those that are there already and have not changed are not hashed again.
+
+        Args:
+            photos: a folder, a table or the name of a dataset; or what `data.as_photos` takes.
+            with_content: see `update`.
+            **options: fields of `data.options.ReadOptions`.
+
+        Raises:
+            ValueError: if there are no photos, or the index is in a database.
+            Interrupted: on SIGINT and SIGTERM; what is hashed by then is in the index.
+        """
+        if _is_collection(photos):
+            collection = load_collection(photos, **options)
+            source = Source("", {}, str(photos), options)
+            origin = None if str(photos) == self.source.photos else str(Path(photos).absolute())
+            records = records_of(collection, source.folder, self.source.folder, origin, with_content)
+        else:
+            unnamed = sum(str(id).startswith("photo ") for id in self._ids())
+            records = records_of_pictures(as_photos(photos), self.source.folder, unnamed)
+        return self._take(records, [])
+
+    def update(self, *, with_content: bool = False, folder: str | Path | None = None) -> Changes:
+        """Look at the collection again: hash what is new or has changed, drop what is gone.
+
+        A photo has changed if its size or time is another one. Photos that were added from elsewhere stay.
+
+        Args:
+            with_content: compare what is in the files (SHA-256) in place of their times, as far as it was noted.
+            folder: where the index is saved, to go on saving it while it grows; a kill then loses a minute.
+
+        Raises:
+            ValueError: if the index is of no collection, or that is not there any more; the index is then as it was.
+            BlockingIOError: if another process writes into the folder.
+            Interrupted: on SIGINT and SIGTERM; what is hashed by then is in the index, and in the folder.
+        """
+        if self.source.photos is None:
+            raise ValueError("this index is of no collection: its photos were given one by one, give others to add()")
+        writer: AbstractContextManager = nullcontext() if folder is None else one_writer(folder)
+        with writer:
+            collection = load_collection(self.source.photos, **self.source.options)
+            records = records_of(collection, self.source.folder, self.source.folder, None, with_content)
+            there = set(records.ids)
+            gone = [id for id, row in self._known().items() if row.get(ORIGIN) is None and id not in there]
+            return self._take(records, gone, None if folder is None else partial(self.save, folder))
+
+    def save(self, folder: str | Path) -> None:
+        """Write index and model's name into a folder, see `HammingIndex.save`; `open_photo_index` reads it.
+
+        The Hub gets the index without the places on this machine: `index.codes.push_to_hub(...)`.
+        """
+        with one_writer(folder):
+            self._in_memory().save(folder)
+            self.source.save(folder)
+
+    def duplicates(self, radius: int = 0) -> list[list[Any]]:
+        """Groups of photos whose codes are the same, or differ in at most `radius` bits, as ids; large groups first.
+
+        Raises:
+            ValueError: see `index.near_duplicates`.
+        """
+        ids = self._ids()
+        groups = near_duplicates(self.codes.get_codes(ids), radius, self.codes.num_bits, ids) if len(ids) else []
+        return [group.tolist() for group in groups]
+
+    def photo(self, id: Any) -> Image.Image:
+        """One of the photos, upright.
+
+        Raises:
+            FileNotFoundError: if it is not where the index says; tells how to say where it is.
+            ValueError: if there is no such photo, or it cannot be read.
+        """
+        (row,) = self.codes.get_metadata([id])
+        return self._open(id, row)
+
+    def _take(self, records: PhotoRecords, gone: Sequence[Any], save: Callable[[], None] | None = None) -> Changes:
+        """Bring the index up to the records."""
+        index, known = self._in_memory(), self._known()
+        before = [known.get(id) for id in records.ids]
+        new = [row for row, old in enumerate(before) if old is None]
+        replaced = [row for row, old in enumerate(before) if old and is_changed(old, records.rows[row])]
+        now = {
+            row: {**{fact: old.get(fact) for fact in FACTS}, **records.rows[row]}
+            for row, old in enumerate(before)
+            if old and not is_changed(old, records.rows[row])
+        }
+        corrected = [row for row, values in now.items() if records.tell_labels and not _same(before[row], values)]
+        seen = [row for row in corrected if not _same(before[row], now[row], without=(*FACTS, SPLIT))]
+        kept_ids = [records.ids[row] for row in corrected]
+        codes = index.get_codes(kept_ids) if corrected else None
+        if outdated := [*gone, *(records.ids[row] for row in replaced), *kept_ids]:
+            index.remove(outdated)
+        if codes is not None:
+            index.add(codes, kept_ids, [now[row] for row in corrected])
+        unreadable = self._hash(records, sorted(new + replaced), save)
+        if save is not None:
+            save()
+        lost = {bad.row for bad in unreadable}
+        return Changes(
+            new=len(set(new) - lost),
+            changed=len(set(replaced) - lost) + len(seen),
+            gone=len(gone),
+            unchanged=len(now) - len(seen),
+            unreadable=tuple(unreadable),
+        )
+
+    def _hash(self, records: PhotoRecords, rows: Sequence[int], save: Callable[[], None] | None) -> list[BadImage]:
+        """Hash some of the records into the index, batch by batch."""
+        index, unreadable, saved = self._in_memory(), [], time.monotonic()
+        with noticing_signals() as stop:
+            for codes, hashed, bad in self.hasher.hash_rows(records.pictures, rows):
+                if hashed:
+                    index.add(codes, [records.ids[row] for row in hashed], [records.rows[row] for row in hashed])
+                unreadable += bad
+                if save is not None and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                    save()
+                    saved = time.monotonic()
+                if stop.signal is not None:
+                    break
+        if stop.signal is not None:
+            if save is not None:
+                save()
+            raise Interrupted(stop.signal, f"{len(index)} photos are in the index; the same again goes on from there")
+        return unreadable
+
+    def _hits(self, query: Any, hits: Sequence[tuple]) -> Hits:
+        is_words = isinstance(query, Words)
+        asked = str(query) if is_words else decode_image(query)
+        made = [
+            PhotoHit(
+                id,
+                distance,
+                tuple(by_concept),
+                row,
+                partial(self._open, id, row),
+                partial(self._why, asked, id, row),
+            )
+            for id, distance, by_concept, row in hits
+        ]
+        name = str(query) if is_words else _name_of(query)
+        return Hits(asked, name, self.codes.num_bits // self.codes.num_concepts, tuple(made))
+
+    def _why(self, query: Image.Image | str, id: Any, row: Mapping[str, Any]) -> Image.Image:
+        photo = self._open(id, row)
+        if isinstance(query, str):
+            return self.hasher.explain(photo).figure(f"{id}, found by the words: {query}")
+        return self.hasher.match(query, photo).figure(("query", str(id)))
+
+    def _open(self, id: Any, row: Mapping[str, Any]) -> Image.Image:
+        path, root = row.get(PATH), self.source.folder
+        if path is None:
+            raise FileNotFoundError(f"the picture {id!r} is in no file: the index keeps codes, not photos")
+        if "://" in path:
+            return decode_image(path)
+        file = Path(path) if Path(path).is_absolute() else (root or Path()) / path
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"the photos of this index have moved: {file} is not there. Say where they are now: "
+                "open_photo_index(index, photos=...), or --photos of the command"
+            )
+        return decode_image(file)
+
+    def _known(self) -> dict[Any, dict[str, Any]]:
+        ids = self._ids()
+        return dict(zip(ids, self.codes.get_metadata(ids), strict=True)) if len(ids) else {}
+
+    def _ids(self) -> list[Any]:
+        return self._in_memory().ids.tolist()
+
+    def _in_memory(self) -> HammingIndex:
+        if not isinstance(self.codes, HammingIndex):
+            raise ValueError("an index in a database is searched here, and changed by examples/encode.py --database")
+        return self.codes
+
+
+class Words(str):
+    """A query that is words, not a photo."""
+
+
+def _each_query(queries: Any) -> Iterator[Any]:
+    """Words, and what `decode_image` reads."""
+    if isinstance(queries, str):
+        yield queries if _is_photo(queries) else Words(queries)
+    elif isinstance(queries, Sequence) and not isinstance(queries, bytes):
+        for query in queries:
+            yield from _each_query(query)
+    else:
+        yield from as_photos(queries)
+
+
+def _is_photo(text: str) -> bool:
+    return "://" in text or Path(text).suffix.lower() in IMAGE_SUFFIXES or Path(text).is_file()
+
+
+def _is_list(queries: Any) -> bool:
+    if isinstance(queries, Path):
+        return queries.is_dir()
+    return not hasattr(queries, "shape")
+
+
+def _is_collection(photos: Any) -> bool:
+    """A place to load from, rather than photos themselves."""
+    return isinstance(photos, str | Path) and not _is_photo(str(photos)) or _is_table(photos)
+
+
+def _is_table(photos: Any) -> bool:
+    return isinstance(photos, str | Path) and Path(photos).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def _name_of(photo: Any) -> str:
+    return Path(photo).name if isinstance(photo, str) else "photo"
+
+
+def _same(before: Any, now: Mapping[str, Any], without: Sequence[str] = ()) -> bool:
+    """Whether the same is known of a photo; a table gives None for what it does not know."""
+    names = (before.keys() | now.keys()) - set(without)
+    return all(_equal(before.get(name), now.get(name)) for name in names)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one == other or (one != one and other != other)  # NaN

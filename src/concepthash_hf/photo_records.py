@@ -1,0 +1,96 @@
+"""Photos that are to be in an index: what each is called, what is known of it, and the picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .data import Collection
+from .data.decode import image_path
+from .data.file_facts import FACTS, file_facts
+
+PATH = "path"
+SPLIT = "split"  # drawn anew where a collection has no test split of its own
+ORIGIN = "origin"  # where photos are from that were added from outside the collection
+
+
+@dataclass(frozen=True)
+class PhotoRecords:
+    """In the same order.
+
+    Attributes:
+        ids: distinct texts or numbers.
+        rows: what is known of each: "path", relative to the collection where it lies in it; facts of its file; "label"
+            and other texts and numbers.
+        pictures: what `decode_image` reads.
+        tell_labels: whether rows say all that is known of a photo, or nothing but where it is.
+    """
+
+    ids: Sequence[Any]
+    rows: Sequence[dict[str, Any]]
+    pictures: Sequence[Any]
+    tell_labels: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def records_of(
+    collection: Collection, folder: Path | None, root: Path | None, origin: str | None, with_content: bool
+) -> PhotoRecords:
+    """All photos of a collection.
+
+    Args:
+        collection: the photos.
+        folder: where they lie.
+        root: folder that their paths are relative to; photos elsewhere keep their whole path, which then is their id
+            too, if a path is.
+        origin: None for the collection that an index is of; else where these are from.
+        with_content: also note the SHA-256 of files.
+    """
+    pictures = collection.photos["image"]
+    ids, rows = [], []
+    for number, row in enumerate(collection.rows):
+        picture, id = pictures[number], row["id"]
+        path = below(row.get(PATH), root)
+        if path is not None and folder is not None and (folder / str(id)).absolute() == Path(row[PATH]).absolute():
+            id = path
+        kept = {name: value for name, value in row.items() if name not in ("id", PATH, ORIGIN, *FACTS)}
+        ids.append(id)
+        rows.append({PATH: path, ORIGIN: origin, **file_facts(picture, with_content), **kept})
+    return PhotoRecords(ids, rows, pictures, tell_labels=True)
+
+
+def records_of_pictures(pictures: Sequence[Any], root: Path | None, first_number: int = 0) -> PhotoRecords:
+    """Photos without a collection: files by their paths, others as "photo 1", "photo 2", ...
+
+    Args:
+        pictures: from `data.as_photos`.
+        root: folder that paths are relative to, where they are in it.
+        first_number: how many photos without a file there were before.
+
+    Raises:
+        ValueError: if a file is given more than once.
+    """
+    ids: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for picture in pictures:
+        is_file = isinstance(picture, str)
+        path = below(image_path(picture), root) if is_file else None
+        first_number += not is_file
+        ids.append(path if path is not None else f"photo {first_number}")
+        rows.append({PATH: path, ORIGIN: "added", **(file_facts(picture) if is_file else {})})
+    if len(set(ids)) < len(ids):
+        twice = next(id for number, id in enumerate(ids) if id in ids[:number])
+        raise ValueError(f"photos are given once each, {twice} is there twice")
+    return PhotoRecords(ids, rows, pictures, tell_labels=False)
+
+
+def below(path: str | None, root: Path | None) -> str | None:
+    """A path relative to a folder; whole, if it does not lie in it."""
+    if path is None or "://" in path:
+        return path
+    whole = Path(path).absolute()
+    if root is not None and whole.is_relative_to(root.absolute()):
+        return whole.relative_to(root.absolute()).as_posix()
+    return whole.as_posix()

@@ -1,0 +1,353 @@
+"""ConceptHasher and its indexes, as a program uses them: a real small model, real files."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bird_photos import NAMES, save_untrained, write_photos
+from PIL import Image
+
+from concepthash_hf import ConceptHasher, ConceptHashModel, ConceptHashVisionModel
+from concepthash_hf.codes import hamming_distance, pack_bits, unpack_bits
+from concepthash_hf.data import BadImageError, decode_image, eval_transform
+from concepthash_hf.hasher import open_photo_index
+from concepthash_hf.index import HammingIndex
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_untrained(tmp_path_factory.mktemp("model") / "untrained")
+
+
+@pytest.fixture(scope="module")
+def other_saved(tmp_path_factory):
+    return save_untrained(tmp_path_factory.mktemp("other") / "other", seed=1)
+
+
+@pytest.fixture(scope="module")
+def hasher(saved):
+    return ConceptHasher(saved)
+
+
+@pytest.fixture
+def birds(tmp_path):
+    return write_photos(tmp_path / "birds", 4)
+
+
+def codes_by_hand(hasher: ConceptHasher, paths: list[Path]) -> np.ndarray:
+    transform = eval_transform(hasher.image_processor)
+    pixel_values = torch.stack([transform(decode_image(path)) for path in paths])
+    return hasher.model.get_hash_codes(pixel_values).cpu().numpy()
+
+
+def phone_photo(file: Path) -> Path:
+    """As phones save them: lying on its side, with a note that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8))
+    lying.resize((500, 300)).save(file, exif=exif, quality=95)
+    return file
+
+
+def test_a_photo_has_one_code_however_it_is_given(hasher, birds, tmp_path):
+    path = birds / NAMES[0] / "0.png"
+    picture = decode_image(path)
+    array = np.asarray(picture)
+    tensor = torch.from_numpy(array.copy()).movedim(-1, 0)
+    given = [path, str(path), path.read_bytes(), picture, array, tensor, tensor / 255, array.astype(float) / 255]
+    expected = codes_by_hand(hasher, [path])
+    for photo in given:
+        assert hasher.encode(photo).tolist() == expected.tolist(), type(photo)
+    assert hasher.encode(given).tolist() == expected.tolist() * len(given)
+    assert hasher.encode(np.stack([array, array])).tolist() == expected.tolist() * 2
+
+
+def test_outputs_and_folders(hasher, birds):
+    paths = sorted(birds.rglob("*.png"))
+    codes, logits, sub_codes = (hasher.encode(birds, output=name) for name in ("codes", "logits", "sub_codes"))
+    assert codes.tolist() == codes_by_hand(hasher, paths).tolist()
+    assert codes.tolist() == pack_bits(logits > 0).tolist()
+    assert sub_codes.shape == (20, 3, 4) and (sub_codes.reshape(20, 12) == unpack_bits(codes, 12)).all()
+    with pytest.raises(ValueError, match='"codes", "logits" or "sub_codes"'):
+        hasher.encode(birds, output="code")
+
+
+def test_batches_and_workers_change_nothing(saved, hasher, birds):
+    slow = ConceptHasher(saved, "cpu", batch_size=3, num_workers=2)
+    assert slow.encode(birds).tolist() == hasher.encode(birds).tolist()
+
+
+def test_a_phone_photo_is_hashed_upright(hasher, tmp_path):
+    photo = phone_photo(tmp_path / "phone.jpg")
+    upright = tmp_path / "upright.png"
+    decode_image(photo).save(upright)
+    assert Image.open(photo).size == (500, 300) and Image.open(upright).size == (300, 500)
+    lying = np.asarray(Image.open(photo))
+    assert hasher.encode(photo).tolist() == hasher.encode(upright).tolist()
+    assert hasher.encode(Image.open(photo)).tolist() == hasher.encode(upright).tolist()
+    logits = [hasher.encode(given, output="logits") for given in (photo, upright, lying)]
+    assert np.array_equal(logits[0], logits[1]) and not np.allclose(logits[0], logits[2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("photos", "error"),
+    [
+        ([], "no photos given; expected a path, a folder"),
+        (7, "expected a path, a folder, .* got int"),
+        (np.zeros((3, 8, 8, 8, 3), np.uint8), r"\(H, W, 3\)"),
+        (np.full((8, 8, 3), 300), "uint8, or floating point from 0 to 1; got int64 from 300"),
+        (torch.randn(3, 8, 8), "Pixel values of an image processor go to model.get_hash_codes"),
+        (torch.zeros(8, 8, 3), r"a tensor of photos is \(3, H, W\)"),
+        ("nowhere.jpg", "nowhere.jpg: no such file"),
+    ],
+)
+def test_what_is_no_photo(hasher, photos, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        hasher.encode(photos)
+
+
+def test_an_unreadable_photo_is_named(hasher, birds):
+    (birds / NAMES[1] / "1.png").write_bytes(b"no picture")
+    with pytest.raises(BadImageError, match=f"{NAMES[1]}/1.png.*not a picture"):
+        hasher.encode(birds)
+
+
+def test_words(hasher, saved):
+    model = ConceptHashModel.from_pretrained(saved)
+    words = [name.replace("_", " ") for name in NAMES]
+    expected = model.get_text_hash_codes(model.class_embeddings).numpy()
+    assert hasher.encode_names(words).tolist() == expected.tolist()
+    assert hasher.encode_names(words[0]).tolist() == expected[:1].tolist()
+
+
+def test_a_model_without_words(saved, tmp_path, birds):
+    tower = ConceptHashVisionModel.from_pretrained(saved)
+    tower.save_pretrained(tmp_path / "tower")
+    shutil.copy(saved / "preprocessor_config.json", tmp_path / "tower")
+    hasher = ConceptHasher(tmp_path / "tower")
+    index = hasher.index(birds)
+    assert len(index.search(birds / NAMES[0] / "1.png")) == 5
+    with pytest.raises(ValueError, match="tower reads no words: it was saved without its text tower"):
+        index.search("owl")
+
+
+def test_what_is_no_model(saved, tmp_path):
+    ConceptHashModel.from_pretrained(saved).save_pretrained(tmp_path / "bare")
+    with pytest.raises(ValueError, match="no image processor in .*bare.* save it there"):
+        ConceptHasher(tmp_path / "bare")
+    clip = saved.with_name("untrained-clip")
+    with pytest.raises(ValueError, match="is a 'clip' model, which has no concepts"):
+        ConceptHasher(clip)
+
+
+def test_explanations(hasher, birds):
+    one, other = birds / NAMES[0] / "0.png", birds / NAMES[4] / "0.png"
+    codes = hasher.encode([one, other])
+    assert hasher.explain(one).code.tolist() == codes[0].tolist()
+    assert hasher.match(one, other).distance == hamming_distance(codes[0], codes[1])
+    with pytest.raises(ValueError, match="expected one photo, got 20"):
+        hasher.explain(birds)
+
+
+class TestIndex:
+    @pytest.fixture
+    def index(self, hasher, birds):
+        return hasher.index(birds)
+
+    def test_photos_and_words_find_what_their_codes_find(self, hasher, index, birds):
+        photo = birds / NAMES[2] / "1.png"
+        for query, code in ((str(photo), hasher.encode(photo)), ("spotted owl", hasher.encode_names("spotted owl"))):
+            hits, found = index.search(query, k=7), index.codes.search(code, 7)
+            assert [hit.id for hit in hits] == found.ids[0].tolist()
+            assert [hit.distance for hit in hits] == found.distances[0].tolist()
+            assert [list(hit.concept_distances) for hit in hits] == found.concept_distances[0].tolist()
+            assert all(hit.label == hit.id.split("/")[0] for hit in hits)
+            assert all(hit.photo().size == (32, 32) for hit in hits)
+
+    def test_several_queries(self, index, birds):
+        photos = [str(birds / NAMES[0] / f"{number}.png") for number in range(2)]
+        several = index.search([photos[0], "an owl", Image.open(photos[1])], k=2)
+        assert [hits.name for hits in several] == ["0.png", "an owl", "photo"]
+        assert [hit.id for hit in several[2]] == [hit.id for hit in index.search(photos[1], k=2)]
+        assert len(index.search(birds / NAMES[0])) == 4  # a folder
+        assert isinstance(index.search([photos[0]]), list)
+
+    def test_a_misspelt_photo_is_not_searched_as_words(self, index):
+        with pytest.raises(BadImageError, match="nwe.jpg: no such file"):
+            index.search("nwe.jpg")
+
+    def test_k_above_the_size_gives_what_there_is(self, index):
+        assert len(index.search("owl", k=1000)) == 20
+        with pytest.raises(ValueError, match="k is a number of items from 1"):
+            index.search("owl", k=0)
+
+    def test_shown_in_a_notebook_and_a_terminal(self, index, birds):
+        Image.new("RGB", (8, 8)).save(birds / NAMES[0] / "<b>&.png")
+        index.update()
+        hits = index.search(str(birds / NAMES[0] / "<b>&.png"), k=4)
+        assert repr(hits).startswith("Hits('<b>&.png': 4 photos, by distance: ") and len(repr(hits)) < 150
+        page = hits._repr_html_()
+        assert page.count("<img") == 5 and "&lt;b&gt;&amp;.png" in page and "<b>" not in page
+        assert (
+            repr(index)
+            == f"PhotoIndex(21 photos of {birds}, 12 bits by untrained at revision {index.codes.spec.revision})"
+        )
+
+    def test_why(self, index, birds):
+        hits = index.search(str(birds / NAMES[0] / "0.png"))
+        assert np.asarray(hits[0].why()).std() > 10
+        assert np.asarray(index.search("owl")[0].why()).std() > 10
+        assert np.asarray(hits.figure()).std() > 10
+
+    def test_codes_of_another_model_are_refused(self, index, other_saved, tmp_path):
+        index.save(tmp_path / "index")
+        with pytest.raises(ValueError, match="made by untrained at revision .* these are of revision"):
+            open_photo_index(tmp_path / "index", other_saved)
+        with pytest.raises(ValueError, match="made by untrained at revision"):
+            index.codes.search(ConceptHasher(other_saved).encode(np.zeros((8, 8, 3), np.uint8)), 1)
+
+    def test_saved_and_opened_it_knows_its_model_and_its_photos(self, index, birds, tmp_path):
+        index.save(tmp_path / "index")
+        opened = open_photo_index(tmp_path / "index")
+        assert [hit.id for hit in opened.search("owl")] == [hit.id for hit in index.search("owl")]
+        assert str(opened.update()) == "+0 new, 0 changed, 0 gone"
+        moved = birds.rename(tmp_path / "moved")
+        with pytest.raises(FileNotFoundError, match="have moved: .* is not there. Say where they are now"):
+            opened.search("owl")[0].photo()
+        again = open_photo_index(tmp_path / "index", photos=moved)
+        assert again.search("owl")[0].photo().size == (32, 32)
+        assert str(again.update()) == "+0 new, 0 changed, 0 gone"
+
+    def test_an_index_of_codes_alone_wants_a_model(self, hasher, saved, birds, tmp_path):
+        HammingIndex.from_codes(hasher.encode(birds), num_bits=12, num_concepts=3).save(tmp_path / "codes")
+        with pytest.raises(ValueError, match="does not say which model made it"):
+            open_photo_index(tmp_path / "codes")
+        hits = open_photo_index(tmp_path / "codes", saved).search(str(birds / NAMES[0] / "0.png"))
+        assert hits[0].distance == 0 and hits[0].label is None
+        with pytest.raises(FileNotFoundError, match="is in no file"):
+            hits[0].photo()
+
+    def test_duplicates(self, index, birds):
+        shutil.copy(birds / NAMES[0] / "0.png", birds / NAMES[3] / "copy.png")
+        index.update()
+        groups = index.duplicates()
+        assert any({f"{NAMES[0]}/0.png", f"{NAMES[3]}/copy.png"} <= set(group) for group in groups)
+
+
+class TestChanges:
+    @pytest.fixture
+    def index(self, hasher, birds):
+        return hasher.index(birds)
+
+    def check(self, index, hasher, birds):
+        """Every row is what it would be if all were hashed anew."""
+        fresh = hasher.index(birds)
+        assert sorted(index.codes.ids) == sorted(fresh.codes.ids)
+        assert index.codes.get_codes(fresh.codes.ids).tolist() == fresh.codes.get_codes(fresh.codes.ids).tolist()
+        for mine, theirs in zip(*(i.codes.get_metadata(fresh.codes.ids) for i in (index, fresh)), strict=True):
+            mine, theirs = (
+                {k: v for k, v in row.items() if k not in ("file_sha256", "split")} for row in (mine, theirs)
+            )
+            assert mine == theirs
+
+    def test_new_changed_and_gone(self, index, hasher, birds):
+        for number in (5, 6, 7):
+            Image.fromarray(np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)).save(
+                birds / NAMES[0] / f"{number}.png"
+            )
+        shutil.copy(birds / NAMES[4] / "0.png", birds / NAMES[1] / "0.png")
+        os.utime(birds / NAMES[1] / "0.png", ns=(1, 1))
+        (birds / NAMES[2] / "0.png").unlink()
+        shutil.rmtree(birds / NAMES[3])
+        hashed = []
+        changes = watching(index, hashed).update()
+        assert str(changes) == "+3 new, 1 changed, 5 gone" and changes.unchanged == 14
+        assert len(hashed) == 4
+        self.check(index, hasher, birds)
+
+    def test_a_replaced_photo_of_the_same_size(self, index, hasher, birds):
+        file, hashed = birds / NAMES[0] / "0.png", []
+        before = file.stat()
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+        assert str(watching(index, hashed).update()) == "+0 new, 1 changed, 0 gone" and len(hashed) == 1
+        self.check(index, hasher, birds)
+
+    def test_content_is_compared_where_it_is_asked_for(self, index, birds):
+        hashed = []
+        index = watching(index, hashed)
+        index.update(with_content=True)
+        for file in birds.rglob("*.png"):
+            os.utime(file, ns=(1, 1))
+        assert str(index.update(with_content=True)) == "+0 new, 0 changed, 0 gone" and hashed == []
+        file = birds / NAMES[0] / "0.png"
+        same_size = file.read_bytes()[:-20] + bytes(20)
+        file.write_bytes(same_size)
+        os.utime(file, ns=(1, 1))
+        assert str(index.update()) == "+0 new, 0 changed, 0 gone"  # neither size nor time tell
+        changes = index.update(with_content=True)
+        assert changes.changed + len(changes.unreadable) == 1
+
+    def test_a_corrected_label_in_a_table_is_no_new_hashing(self, hasher, birds):
+        table = birds / "photos.csv"
+        rows = [f"{name}/{number}.png,{name}" for name in NAMES for number in range(4)]
+        table.write_text("\n".join(["file,label", *rows]))
+        hashed = []
+        index = watching(hasher.index(table), hashed)
+        rows[0] = f"{NAMES[0]}/0.png,{NAMES[1]}"
+        table.write_text("\n".join(["file,label", *rows]))
+        assert str(index.update()) == "+0 new, 1 changed, 0 gone" and hashed == []
+        assert index.codes.get_metadata([f"{NAMES[0]}/0.png"])[0]["label"] == NAMES[1]
+        self.check(index, hasher, table)
+
+    def test_unreadable_photos_are_counted_and_tried_again(self, index, hasher, birds):
+        file = birds / NAMES[0] / "0.png"
+        good = file.read_bytes()
+        file.write_bytes(good[:50])
+        changes = index.update()
+        assert str(changes) == "+0 new, 0 changed, 0 gone, 1 unreadable" and changes.unreadable[0].path == str(file)
+        assert len(index) == 19
+        file.write_bytes(good)
+        assert str(index.update()) == "+1 new, 0 changed, 0 gone"
+        self.check(index, hasher, birds)
+
+    def test_photos_from_elsewhere_are_added_and_stay(self, index, hasher, birds, tmp_path):
+        more = write_photos(tmp_path / "more", 1)
+        assert str(index.add(more)) == "+5 new, 0 changed, 0 gone"
+        assert str(index.add(str(more))) == "+0 new, 0 changed, 0 gone"
+        assert str(index.add([Image.new("RGB", (9, 9)), more / NAMES[0] / "0.png"])) == "+1 new, 0 changed, 0 gone"
+        assert str(index.update()) == "+0 new, 0 changed, 0 gone" and len(index) == 26
+        hits = index.search(str(more / NAMES[0] / "0.png"), k=26)
+        assert str(more / NAMES[0] / "0.png") in [hit.id for hit in hits]
+        shutil.rmtree(more)
+        (birds / NAMES[0] / "0.png").unlink()
+        assert str(index.update()) == "+0 new, 0 changed, 1 gone" and len(index) == 25
+
+    def test_a_collection_that_is_not_there_leaves_the_index(self, index, birds):
+        shutil.rmtree(birds)
+        with pytest.raises(ValueError, match="neither a known dataset nor a file or folder"):
+            index.update()
+        assert len(index) == 20
+
+    def test_photos_given_one_by_one_are_no_collection(self, hasher, birds):
+        index = hasher.index(sorted(birds.rglob("*.png"))[:3])
+        assert len(index) == 3
+        with pytest.raises(ValueError, match="of no collection"):
+            index.update()
+
+
+def watching(index, hashed: list):
+    """Notes which photos are hashed."""
+    original = index.hasher.hash_rows
+
+    def hash_rows(pictures, rows):
+        hashed.extend(rows)
+        return original(pictures, rows)
+
+    from copy import copy
+
+    index.hasher = copy(index.hasher)
+    index.hasher.hash_rows = hash_rows
+    return index
