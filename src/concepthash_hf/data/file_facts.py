@@ -27,7 +27,7 @@ def file_facts(image: Any, with_content: bool = False) -> dict[str, Any]:
         return {}
     try:
         status = os.stat(path)
-        facts = {SIZE: status.st_size, MODIFIED: status.st_mtime_ns}
+        facts: dict[str, Any] = {SIZE: status.st_size, MODIFIED: status.st_mtime_ns}
         if with_content:
             with open(path, "rb") as file:
                 facts[CONTENT] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -153,8 +153,8 @@ def explain_images(
     bits = binarize(code_logits).cpu().numpy()
     read_out = model.base_model.config.read_out
     return [
-        _explanation(photo_as_seen(photo, image_processor), *read, read_out)
-        for photo, *read in zip(photos, bits, attentions.cpu().numpy(), strict=True)
+        _explanation(photo_as_seen(photo, image_processor), photo_bits, maps, read_out)
+        for photo, photo_bits, maps in zip(photos, bits, attentions.cpu().numpy(), strict=True)
     ]
 
 
