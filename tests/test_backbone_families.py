@@ -29,7 +29,7 @@ PATCHES, LAYERS, CONCEPTS, BITS = 16, SIZES["num_hidden_layers"], 2, 12
 OURS = {"num_bits": BITS, "num_concepts": CONCEPTS, "adapter_dim": 8, "prompt_dropout": 0.0}
 # where the concept tokens join, and how they are read
 DESIGNS = {
-    "published": {},
+    "published": {"preset": "paper"},
     "late": {
         "first_adapted_layer": 1,
         "match_token_scale": True,
