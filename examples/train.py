@@ -292,7 +292,8 @@ def parse_arguments() -> tuple[TrainingPhotoArguments, ModelArguments, ConceptHa
     path = first_look.model_name_or_path
     base = Dinov2Config() if path is None else _load_config(path)
     if not isinstance(base, ConceptHashConfig):
-        joins = model_fields(first_look.preset, vision_config_of(base)).get("first_adapted_layer", 0)
+        design = model_fields(first_look.preset, vision_config_of(base), first_look.read_out or "attention")
+        joins = design.get("first_adapted_layer", 0)
         recipe = training_fields(first_look.preset, joins)
         if first_look.preset == "fast" and fast_in_bfloat16():
             recipe["mixed_precision"] = "bf16"

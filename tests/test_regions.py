@@ -1,11 +1,13 @@
 """The read-out by regions: what it guarantees, on every family, and how it is kept, trained and learned."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from common import stir
 from families import FAMILIES, PREFIX_TOKENS, SIZES, save_backbone, save_text_model
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
@@ -15,7 +17,9 @@ from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisio
 from concepthash_hf.base_models import load_vision_model
 from concepthash_hf.explain import explain_image
 from concepthash_hf.explain.measures.hiding import hide_patches
+from concepthash_hf.export import export_onnx
 from concepthash_hf.frozen_states import FrozenStates, frozen_states_size, keep_frozen_states
+from concepthash_hf.hub import add_code
 from concepthash_hf.region_clusters import find_parts, mirrored_patches
 from concepthash_hf.region_learning import learn_regions
 from concepthash_hf.regions import RegionStates, seen_patches
@@ -51,10 +55,12 @@ def dinov2(tmp_path_factory):
 
 
 def build(vision, text, **kwargs) -> ConceptHashModel:
-    """With regions that are random, and differ from photo to photo; every weight has an effect."""
+    """With regions that are random, and differ from photo to photo; all that is trained has moved."""
     torch.manual_seed(0)
     model = ConceptHashModel.from_backbone(vision, text=text, **{"class_names": NAMES} | OURS | kwargs).eval()
-    stir(model)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
     if model.config.vision_config.read_out == "regions":
         torch.nn.init.normal_(model.vision_model.read_out.head.up_proj.weight)
     return model
@@ -259,20 +265,24 @@ def test_it_trains_and_what_is_frozen_stays(dinov2, text, tmp_path):
     assert "diversity" not in model(**{"pixel_values": data.pixels[:4], "labels": data.labels[:4]}).loss_terms
 
 
+def test_gradient_checkpointing_changes_nothing(dinov2, text):
+    gradients = []
+    for checkpointing in (False, True):
+        model = build(dinov2, text).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        torch.manual_seed(1)
+        model(photos(), labels=torch.arange(6) % len(NAMES)).loss.backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.trainable_parameters()]))
+    torch.testing.assert_close(*gradients)
+
+
 # files
 
 
 @pytest.mark.parametrize("trained_only", [False, True])
 def test_saved_and_loaded_it_is_the_same(vision, text, trained_only, tmp_path):
     model, pixel_values = build(vision, text), photos()
-    # the backbone was stirred too
-    model.vision_model.load_state_dict(
-        ConceptHashModel.from_backbone(vision, NAMES, text=text, **OURS).vision_model.state_dict()
-    )
-    torch.nn.init.normal_(model.vision_model.read_out.head.up_proj.weight)
-    model.text_model.load_state_dict(
-        ConceptHashModel.from_backbone(vision, NAMES, text=text, **OURS).text_model.state_dict()
-    )
     model.save_pretrained(tmp_path, trained_only=trained_only)
     assert json.loads((tmp_path / "config.json").read_text())["vision_config"]["region_layers"] == [2, 3]
     for kind in (ConceptHashModel, ConceptHashVisionModel):
@@ -296,6 +306,42 @@ def test_a_checkpoint_of_the_other_read_out_is_refused(dinov2, text, saved, aske
     )
     with pytest.raises(ValueError, match=f"was trained with read_out='{saved}'.*read_out='{asked}'"):
         kind.from_pretrained(tmp_path, config=type(config)(**fields))
+
+
+@pytest.mark.parametrize("backbone", ["dinov2", "siglip_vision_model"])
+def test_torch_export_and_onnx_give_the_same_codes(backbone, text, tmp_path):
+    model, pixel_values = build(save_backbone(tmp_path / "vision", backbone), text), photos(5)
+    tower, batch = model.vision_model, torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(tower, (photos(2),), dynamic_shapes={"pixel_values": {0: batch}})
+    with torch.no_grad():
+        expected = tower(pixel_values).code_logits
+        torch.testing.assert_close(program.module()(pixel_values).code_logits, expected)
+    if importlib.util.find_spec("onnx") is None:
+        pytest.skip("needs the extra onnx")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(export_onnx(model, tmp_path / "model.onnx"))
+    logits, codes = session.run(None, {"pixel_values": pixel_values.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-4)
+    assert codes.tolist() == model.get_hash_codes(pixel_values).tolist()
+
+
+def test_code_beside_the_weights_loads_without_the_package(dinov2, text, tmp_path):
+    model, pixel_values = build(dinov2, text), photos(2)
+    model.save_pretrained(tmp_path / "model")
+    add_code(tmp_path / "model")
+    torch.save(pixel_values, tmp_path / "photos.pt")
+    script = """
+import sys, torch
+sys.modules["concepthash_hf"] = None  # not to be had
+from transformers import AutoModel
+model = AutoModel.from_pretrained(sys.argv[1] + "/model", trust_remote_code=True)
+print(model.get_hash_codes(torch.load(sys.argv[1] + "/photos.pt")).tolist())
+"""
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "PATH": "", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, env=env)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert json.loads(run.stdout.splitlines()[-1]) == model.get_hash_codes(pixel_values).tolist()
 
 
 # bad input

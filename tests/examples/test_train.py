@@ -221,6 +221,33 @@ def test_a_dinov2_with_the_words_of_a_clip(run, photos, clip, tmp_path):
     assert results["arguments"]["optimizer"] == "sgd"
 
 
+def test_regions_are_learned_first_kept_in_checkpoints_and_by_fine_tuning(run, photos, clip, tmp_path):
+    vision = save_backbone(tmp_path / "dinov2", "dinov2")
+    words = ["--model_name_or_path", vision, "--text_model_name_or_path", clip, "--output_dir", "out", *SMALL]
+    words += ["--read_out", "regions", "--num_train_epochs", 3, "--save_epochs", 2]
+    run("--dataset", photos, *words)
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert results["regions"]["num_photos"] == 18 and len(results["regions"]["areas"]) == 4
+    assert results["cache_runtime"] > 0
+    model = ConceptHashModel.from_pretrained(tmp_path / "out")
+    assert model.config.vision_config.read_out == "regions" and model.vision_model.read_out.head.is_learned
+
+    run("--dataset", photos, *words, "--resume_from_checkpoint", "out/checkpoint-2")
+    assert "regions" not in json.loads((tmp_path / "out" / "all_results.json").read_text())
+    resumed = ConceptHashModel.from_pretrained(tmp_path / "out")
+    assert all(torch.equal(tensor, state_of(model)[name]) for name, tensor in state_of(resumed).items())
+
+    others = draw_photos(tmp_path / "others", NAMES[10:12])
+    fine_tune = ["--model_name_or_path", "out", "--output_dir", "tuned", *SMALL[:4]]
+    run("--dataset", others, *fine_tune)
+    head = ConceptHashModel.from_pretrained(tmp_path / "tuned").vision_model.read_out.head.state_dict()
+    assert all(
+        torch.equal(tensor, head[name]) for name, tensor in model.vision_model.read_out.head.state_dict().items()
+    )
+    with pytest.raises(ValueError, match="--read_out attention: the saved model out has regions"):
+        run("--dataset", others, *fine_tune, "--read_out", "attention", "--overwrite_output_dir")
+
+
 def test_fine_tuning_keeps_what_was_learned(saved, run, tmp_path):
     others = draw_photos(tmp_path / "others", NAMES[10:12])
     words = ["--num_train_epochs", 1, "--per_device_train_batch_size", 4, "--learning_rate", 0]
