@@ -244,7 +244,7 @@ def test_regions_are_learned_first_kept_in_checkpoints_and_by_fine_tuning(run, p
     assert all(
         torch.equal(tensor, head[name]) for name, tensor in model.vision_model.read_out.head.state_dict().items()
     )
-    with pytest.raises(ValueError, match="--read_out attention: the saved model out has regions"):
+    with pytest.raises(SystemExit, match="--read_out attention: the saved model out has regions"):
         run("--dataset", others, *fine_tune, "--read_out", "attention", "--overwrite_output_dir")
 
 
