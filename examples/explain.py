@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParser
 
 from concepthash_hf import ConceptHashModel
@@ -286,6 +287,7 @@ class Explainer:
                 self.model,
                 self.query_photos,
                 self.splits.part_names if self.readings.parts is not None else None,
+                self.train_photos() if self.readings.has_points else None,
                 self.readings,
                 batch_size=self.args.batch_size,
                 num_workers=self.args.dataloader_num_workers,
@@ -293,6 +295,12 @@ class Explainer:
         if self.classes is not None:
             measured.setdefault("families", family_agreement(self.tree, self.classes[1]))
         return measured
+
+    def train_photos(self) -> Dataset | None:
+        """Photos with parts that keypoint regression is fitted to; None where they are a stream."""
+        if self.splits.streaming:
+            return None
+        return self.splits.torch_dataset("train", eval_transform(self.processor), with_parts=True)
 
     def measured_before(self, file: Path) -> dict[str, Measurement]:
         """What the file says of this model."""

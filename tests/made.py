@@ -9,6 +9,8 @@ from torch.utils.data import Dataset
 
 from concepthash_hf.explain.attention import ConceptReadings
 
+SIDE, PATCH = 4, 10
+
 
 def readings(
     attentions: np.ndarray, parts: np.ndarray | None = None, patch_size: int = 10, bits: np.ndarray | None = None
@@ -30,6 +32,20 @@ def looking_at(cells: np.ndarray, side: int = 4, height: float = 0.5) -> np.ndar
     for photo, concept in np.ndindex(cells.shape[:2]):
         attentions[photo, concept][tuple(cells[photo, concept])] = height
     return attentions
+
+
+def centre(cells: np.ndarray) -> np.ndarray:
+    """x, y of the middle of patches (..., row and column)."""
+    return (cells[..., ::-1] * PATCH + PATCH / 2).astype(np.float32)
+
+
+def masks_of(cells: np.ndarray) -> np.ndarray:
+    """Part p fills the whole patch cells[n, p]; uint8 (n, H, W)."""
+    masks = np.zeros((len(cells), SIDE * PATCH, SIDE * PATCH), dtype=np.uint8)
+    for photo, row in enumerate(cells):
+        for part, (r, c) in enumerate(row):
+            masks[photo, r * PATCH : (r + 1) * PATCH, c * PATCH : (c + 1) * PATCH] = part + 1
+    return masks
 
 
 class RowReader(nn.Module):

@@ -1,4 +1,4 @@
-"""Is what the concepts show true? Localisation, diversity, faithfulness, selectivity, stability of saved models.
+"""Is what the concepts show true? Parts, diversity, faithfulness, selectivity, stability of saved models.
 
     python examples/benchmarks/interpretability.py --models outputs/toy_birds-32-20260101-120000
     python examples/benchmarks/interpretability.py --models with without --dataset my_birds --output table.json
@@ -7,7 +7,6 @@ All is measured on the test photos. Every measure stands beside its chance level
 of `concepthash_hf.explain.measures`. Prints a table, a column for each model, and writes JSON.
 """
 
-import itertools
 import json
 import sys
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +26,10 @@ from concepthash_hf.explain.measures import Measurement
 from concepthash_hf.explain.measures.curves import deletion_insertion
 from concepthash_hf.explain.measures.diversity import diversity
 from concepthash_hf.explain.measures.faithfulness import faithfulness
+from concepthash_hf.explain.measures.keypoint_regression import keypoint_regression
 from concepthash_hf.explain.measures.localisation import localisation
+from concepthash_hf.explain.measures.part_discovery import part_discovery
+from concepthash_hf.explain.measures.region_only import region_only
 from concepthash_hf.explain.measures.selectivity import agreement_with_localisation, selectivity
 from concepthash_hf.explain.measures.stability import stability
 from concepthash_hf.hashing import on_cpu
@@ -39,9 +41,18 @@ ROWS = {
     "mAP": ("retrieval.eval_map", None),
     "localisation: own part, times chance": ("localisation.times_chance", 1),
     "localisation: own part, times other photos": ("localisation.times_other_photos", 1),
-    "localisation: on any part, by concept": ("localisation.any_part", "localisation.any_part_chance"),
+    "peak on or beside any part (masks: attention inside), by concept": (
+        "localisation.any_part",
+        "localisation.any_part_chance",
+    ),
     "consistency of the part, by concept": ("localisation.consistency", "localisation.consistency_chance"),
-    "NMI of concepts and parts": ("localisation.nmi", "localisation.nmi_chance"),
+    "NMI of concept and part": ("part_discovery.nmi", "part_discovery.nmi_chance"),
+    "ARI of concept and part": ("part_discovery.ari", "part_discovery.ari_chance"),
+    "keypoint regression from concept centres, error (shuffled)": (
+        "keypoint_regression.error",
+        "keypoint_regression.shuffled_error",
+    ),
+    "... from the mean position": ("keypoint_regression.mean_position_error", None),
     "overlap of attentions, cosine": ("diversity.cosine", "diversity.cosine_chance"),
     "same patch attended most": ("diversity.same_peak", "diversity.same_peak_chance"),
     "hide 10 % by blur: own sub-code, flipped bits": ("faithfulness_blur_10.diagonal", "faithfulness_blur_10.random"),
@@ -52,6 +63,12 @@ ROWS = {
     "hide 10 % by grey: own / other sub-codes": ("faithfulness_grey_10.diagonal_over_off_diagonal", 1),
     "hide 20 % by grey: own sub-code, flipped bits": ("faithfulness_grey_20.diagonal", "faithfulness_grey_20.random"),
     "hide 20 % by grey: own / other sub-codes": ("faithfulness_grey_20.diagonal_over_off_diagonal", 1),
+    "show nothing but the concept's region: own bits kept (region at random)": (
+        "region_only.own_kept",
+        "region_only.random_kept",
+    ),
+    "... other sub-codes' bits kept (all hidden)": ("region_only.other_kept", "region_only.nothing_kept"),
+    "... share of the photo in the region, by concept": ("region_only.region_share", None),
     "deletion area (lower is better)": ("curves.deletion_area", "curves.random_deletion_area"),
     "insertion area (higher is better)": ("curves.insertion_area", "curves.random_insertion_area"),
     "change of a part in one sub-code": ("selectivity.mean_concentration", "selectivity.concentration_chance"),
@@ -71,8 +88,20 @@ class Arguments:
     data_dir: str | None = field(
         default=None, metadata={"help": "Where a benchmark's unpacked official archive is, instead of the Hub."}
     )
+    max_photos_maps: int | None = field(
+        default=None, metadata={"help": "Test photos to look at, drawn at random; default all."}
+    )
+    max_photos_train: int = field(
+        default=1000, metadata={"help": "Training photos to fit keypoint regression to, drawn at random."}
+    )
     max_photos: int = field(default=480, metadata={"help": "Test photos to hide parts of, drawn at random."})
-    max_photos_curves: int = field(default=96, metadata={"help": "Of those, photos for curves and changed parts."})
+    max_photos_curves: int = field(
+        default=96, metadata={"help": "Of those, for curves and changed parts; 0 leaves them out."}
+    )
+    hiding: list[str] = field(
+        default_factory=lambda: ["blur_10", "blur_20", "grey_10", "grey_20"],
+        metadata={"help": "How to hide what a concept attends to: blur or grey, and percent of the patches."},
+    )
     seed: int = field(default=0, metadata={"help": "Of all that is drawn at random."})
     num_workers: int = field(default=0, metadata={"help": "Processes that decode photos."})
     output: str | None = field(default=None, metadata={"help": "JSON file to write."})
@@ -89,10 +118,10 @@ def main() -> None:
         sys.exit(f"error: {error}")
     print(table(results))
     if args.output:
-        record = {"models": results, "photos": {"name": splits.name, **splits.counts}}
         of_here = ("models", "dataset", "data_dir", "output")  # paths that mean nothing elsewhere
         arguments = {name: value for name, value in asdict(args).items() if name not in of_here}
-        write_json(Path(args.output), record | {"arguments": arguments, "environment": environment(accelerator)})
+        record = {"models": results, "photos": {"name": splits.name, **splits.counts}, "arguments": arguments}
+        write_json(Path(args.output), record | {"environment": environment(accelerator)})
 
 
 def labels(models: list[str]) -> dict[str, str]:
@@ -108,23 +137,31 @@ def measure(name: str, splits: PhotoSplits, args: Arguments, accelerator: Accele
     transform = eval_transform(processor)
     photos = splits.torch_dataset("query", transform, with_parts=True)
     order = np.random.default_rng(args.seed).permutation(len(photos)).tolist()
-    some, few = order[: args.max_photos], order[: args.max_photos_curves]
+    seen, some, few = order[: args.max_photos_maps], order[: args.max_photos], order[: args.max_photos_curves]
     plain = splits.torch_dataset("query", transform)
     loading = {"num_workers": args.num_workers}
 
-    readings = read_concepts(model, photos, **loading)
+    readings = read_concepts(model, Subset(photos, sorted(seen)), **loading)
     located = localisation(readings, splits.part_names, args.seed)
     found: dict[str, Measurement] = {
         "localisation": located,
+        "part_discovery": part_discovery(readings, splits.part_names, args.seed),
         "diversity": diversity(readings),
-        "curves": deletion_insertion(model, Subset(plain, few), "blur", seed=args.seed, **loading),
+        "region_only": region_only(model, Subset(plain, some), seed=args.seed, **loading),
         "stability": stability(model, Subset(plain, some), processor, **loading),
     }
-    for hide, share in itertools.product(("blur", "grey"), (0.1, 0.2)):
-        found[f"faithfulness_{hide}_{share:.0%}".rstrip("%")] = faithfulness(
-            model, Subset(plain, some), hide, share, args.seed, **loading
-        )
-    if splits.name == "toy_birds":
+    if few:
+        found["curves"] = deletion_insertion(model, Subset(plain, few), "blur", seed=args.seed, **loading)
+    if readings.has_points:
+        train = splits.torch_dataset("train", transform, with_parts=True)
+        rows = np.random.default_rng(args.seed).permutation(len(train))[: args.max_photos_train]
+        to_fit = read_concepts(model, Subset(train, sorted(rows.tolist())), **loading)
+        found["keypoint_regression"] = keypoint_regression(readings, to_fit, splits.part_names, args.seed)
+    for way in args.hiding:
+        hide, _, percent = way.partition("_")
+        share = int(percent) / 100 if percent.isdecimal() else 0  # which is refused
+        found[f"faithfulness_{way}"] = faithfulness(model, Subset(plain, some), hide, share, args.seed, **loading)
+    if few and splits.name == "toy_birds":
         changed: Dataset = ChangedBirds(splits.query.select(sorted(few)), transform, args.seed)
         selective = selectivity(model, changed, CHANGED_PARTS, args.seed, **loading)
         found["selectivity"] = replace(selective, agreement=agreement_with_localisation(selective, located))
@@ -160,8 +197,12 @@ def cell(found: dict[str, Any], path: str, chance_path: str | int | None) -> str
     if value is None:
         return ""
     chance = look_up(found, chance_path) if isinstance(chance_path, str) else chance_path
-    shown = " ".join(f"{number:.2f}" for number in (value if isinstance(value, list) else [value]))
-    return shown if chance is None else f"{shown} ({chance:.2g})"
+    return written(value, ".2f") if chance is None else f"{written(value, '.2f')} ({written(chance, '.2g')})"
+
+
+def written(value: float | list[float], form: str) -> str:
+    """A number, or numbers beside each other."""
+    return " ".join(f"{number:{form}}" for number in (value if isinstance(value, list) else [value]))
 
 
 def look_up(found: Any, path: str) -> Any:

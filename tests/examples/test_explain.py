@@ -69,7 +69,7 @@ def test_a_report_that_a_browser_shows(run, hostile, tmp_path):
         assert len(browser.evaluate("[...document.querySelectorAll('.hit, .miss')].map(x => x.innerText)")) == 4 * 3
         # no parts, attributes or families are known of these photos
         tables = browser.evaluate("[...document.querySelectorAll('#measurements h3')].map(x => x.innerText)")
-        assert [title.split(":")[0] for title in tables] == ["Diversity", "Faithfulness"]
+        assert [title.split(":")[0] for title in tables] == ["Diversity", "Faithfulness", "Region only"]
 
 
 def test_all_that_is_known_of_toy_birds(run, tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_all_that_is_known_of_toy_birds(run, tmp_path, monkeypatch):
     model = untrained(tmp_path, [species.name for species in SPECIES])
     run("--model_name_or_path", model, "--output_dir", "report", "--num_photos", 1, "--num_queries", 1)
     page = (tmp_path / "report" / "report.html").read_text()
-    for title in ("Localisation", "Diversity", "Faithfulness", "Families"):
+    for title in ("Localisation", "Part discovery", "Diversity", "Faithfulness", "Region only", "Families"):
         assert f"<h3>{title}:" in page
     assert "tree of the classes" in page and page.count("<dt>points at</dt>") == 3
 

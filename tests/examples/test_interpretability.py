@@ -15,6 +15,7 @@ from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.data.toy_birds import PARTS, SPECIES, draw_bird
 from concepthash_hf.explain.attention import read_concepts
 from concepthash_hf.explain.measures.faithfulness import faithfulness
+from concepthash_hf.explain.measures.keypoint_regression import keypoint_regression
 from concepthash_hf.explain.measures.localisation import localisation
 from concepthash_hf.toy_clip import save_toy_clip
 
@@ -75,13 +76,22 @@ def test_table_and_numbers(run, saved, photos, tmp_path):
     assert found["localisation"] == expected.to_dict()
     assert found["faithfulness_grey_20"]["flips"] == faithfulness(model, dataset, "grey", 0.2).flips
     assert found["curves"]["num_photos"] == 4
+    train = splits.torch_dataset("train", dataset.transform, with_parts=True)
+    regressed = keypoint_regression(read_concepts(model, dataset), read_concepts(model, train), splits.part_names)
+    assert found["keypoint_regression"] == json.loads(json.dumps(regressed.to_dict()))
+    assert f"error (shuffled) | {regressed.error:.2f} ({regressed.shuffled_error:.2g}) |" in printed
+    for row in ("NMI of concept and part", "ARI of concept and part", "show nothing but the concept's region"):
+        assert f"| {row}" in printed
     assert f"| localisation: own part, times chance | {expected.times_chance:.2f} (1) |" in printed
     assert written["photos"]["query"] == 12 and written["arguments"]["seed"] == 0
 
 
-def test_changed_parts_of_toy_birds(run, saved):
-    printed = run("--models", saved, "--max_photos", 4, "--max_photos_curves", 2)
-    assert "| change of a part in one sub-code | " in printed
+def test_changed_parts_of_toy_birds(run, saved, tmp_path):
+    options = ("--max_photos", 4, "--max_photos_curves", 2, "--max_photos_maps", 9, "--output", "table.json")
+    printed = run("--models", saved, *options)
+    assert "| change of a part in one sub-code | " in printed and "keypoint regression" not in printed  # masks
+    (found,) = json.loads((tmp_path / "table.json").read_text())["models"].values()
+    assert found["localisation"]["num_photos"] == 9 and found["region_only"]["num_photos"] == 4
 
 
 def test_photos_without_parts(run, saved, tmp_path):

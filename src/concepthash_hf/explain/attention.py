@@ -41,6 +41,11 @@ class ConceptReadings:
         return self.attentions.shape[1]
 
     @property
+    def has_points(self) -> bool:
+        """Whether the photos have parts, and these are points."""
+        return self.parts is not None and np.issubdtype(self.parts.dtype, np.floating)
+
+    @property
     def codes(self) -> np.ndarray:
         """Packed codes, uint8 `(n, ceil(K / 8))`."""
         return pack_bits(binarize(self.code_logits))
@@ -52,8 +57,9 @@ class ConceptReadings:
 
     @property
     def attention_shares(self) -> np.ndarray:
-        """Attentions that sum to 1 over the patches, float32 `(n, M, h, w)`."""
-        return self.attentions / self.attentions.sum(axis=(2, 3), keepdims=True)
+        """Attentions that sum to 1 over the patches, float32 `(n, M, h, w)`; all 0 where a concept sees no patch."""
+        total = self.attentions.sum(axis=(2, 3), keepdims=True)
+        return self.attentions / np.where(total > 0, total, 1)
 
     @property
     def peaks(self) -> np.ndarray:

@@ -2,33 +2,9 @@
 
 import numpy as np
 import pytest
-from made import looking_at, readings
+from made import PATCH, SIDE, centre, looking_at, masks_of, readings
 
 from concepthash_hf.explain.measures.localisation import localisation
-
-SIDE, PATCH = 4, 10
-
-
-def centre(cells: np.ndarray) -> np.ndarray:
-    """x, y of the middle of patches (..., row and column)."""
-    return (cells[..., ::-1] * PATCH + PATCH / 2).astype(np.float32)
-
-
-def masks_of(cells: np.ndarray) -> np.ndarray:
-    """Part p fills the whole patch cells[n, p]; uint8 (n, H, W)."""
-    masks = np.zeros((len(cells), SIDE * PATCH, SIDE * PATCH), dtype=np.uint8)
-    for photo, row in enumerate(cells):
-        for part, (r, c) in enumerate(row):
-            masks[photo, r * PATCH : (r + 1) * PATCH, c * PATCH : (c + 1) * PATCH] = part + 1
-    return masks
-
-
-@pytest.fixture
-def moving() -> np.ndarray:
-    """Two parts that never touch, in a different place in each of 12 photos: (12, 2, 2)."""
-    generator = np.random.default_rng(0)
-    corners = np.array([(0, 0), (0, 3), (3, 0), (3, 3)])
-    return np.stack([corners[generator.permutation(4)[:2]] for _ in range(12)])
 
 
 def test_concepts_that_follow_a_point_each(moving):
@@ -42,16 +18,13 @@ def test_concepts_that_follow_a_point_each(moving):
     assert found.times_chance == pytest.approx(4)
     assert found.any_part == pytest.approx([1, 1]) and found.any_part_chance == pytest.approx(0.5)
     assert found.consistency == [1, 1]
-    assert found.nmi == pytest.approx(1)
-    assert found.nmi_chance < 0.3
 
 
-def test_information_tells_neighbours_apart():
-    """A hit may lie beside the part; which concept is at the part does not."""
+def test_neighbours_are_hit_by_both_and_picked_by_one():
+    """A hit may lie beside the part."""
     cells = np.array([[(1, 1), (1, 2)], [(2, 2), (2, 1)], [(0, 1), (1, 1)], [(3, 0), (2, 0)]])
     found = localisation(readings(looking_at(cells), centre(cells)), ["head", "throat"])
     np.testing.assert_allclose(found.score, np.ones((2, 2)))
-    assert found.nmi == pytest.approx(1)
     assert found.consistency == [1, 1]
 
 
@@ -157,7 +130,6 @@ def test_random_gazes_are_at_chance():
     found = localisation(readings(looking_at(gaze), centre(parts)), [f"part {i}" for i in range(9)])
     assert found.times_chance == pytest.approx(1, abs=0.12)
     assert found.times_other_photos == pytest.approx(1, abs=0.12)
-    assert found.nmi < 0.02 and found.nmi_chance < 0.02
 
 
 def test_a_part_that_is_nowhere_else():

@@ -18,7 +18,10 @@ from concepthash_hf.explain.measures.curves import deletion_insertion
 from concepthash_hf.explain.measures.diversity import diversity
 from concepthash_hf.explain.measures.faithfulness import faithfulness
 from concepthash_hf.explain.measures.families import family_agreement
+from concepthash_hf.explain.measures.keypoint_regression import keypoint_regression
 from concepthash_hf.explain.measures.localisation import localisation
+from concepthash_hf.explain.measures.part_discovery import part_discovery
+from concepthash_hf.explain.measures.region_only import region_only
 from concepthash_hf.explain.measures.selectivity import selectivity
 from concepthash_hf.explain.measures.stability import stability
 
@@ -44,7 +47,10 @@ def measured() -> dict[str, Measurement]:
     blur = faithfulness(model, photos, "blur")
     return {
         "localisation": localisation(readings, ["beak", "wing", "tail"]),
+        "part_discovery": part_discovery(readings, ["beak", "wing", "tail"]),
+        "keypoint_regression": keypoint_regression(readings, readings, ["beak", "wing", "tail"]),
         "diversity": diversity(readings),
+        "region_only": region_only(model, photos),
         "faithfulness": blur,
         "faithfulness_grey_20": faithfulness(model, photos, "grey", 0.2),
         "curves": deletion_insertion(model, photos, steps=3),

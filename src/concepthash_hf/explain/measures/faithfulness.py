@@ -106,7 +106,7 @@ def faithfulness(
                 changed = bits_of(model, hide_patches(pixels, hidden, substitute)) ^ bits
                 of_concept.append(split_sub_codes(changed, num_concepts).float().mean(-1))
             ours.append(torch.stack(of_concept, dim=1))
-    matrix, random_matrix = (torch.cat(each).double().mean(0).numpy() for each in (flips, random_flips))
+    matrix, random_matrix = (torch.cat(each).cpu().double().mean(0).numpy() for each in (flips, random_flips))
     own = np.eye(num_concepts, dtype=bool)
     diagonal, off_diagonal, random = matrix[own].mean(), matrix[~own].mean(), random_matrix[own].mean()
     return Faithfulness(

@@ -7,15 +7,21 @@ from .curves import Curves
 from .diversity import Diversity
 from .faithfulness import Faithfulness
 from .families import FamilyAgreement
+from .keypoint_regression import KeypointRegression
 from .localisation import Localisation
 from .measurement import Measurement
+from .part_discovery import PartDiscovery
+from .region_only import RegionOnly
 from .selectivity import Selectivity
 from .stability import Stability
 
 MEASUREMENTS: dict[str, type[Measurement]] = {
     "localisation": Localisation,
+    "part_discovery": PartDiscovery,
+    "keypoint_regression": KeypointRegression,
     "diversity": Diversity,
     "faithfulness": Faithfulness,
+    "region_only": RegionOnly,
     "curves": Curves,
     "selectivity": Selectivity,
     "stability": Stability,

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..attention import ConceptReadings
-from .grouping import normalised_mutual_information
 from .measurement import Measurement, listed
+from .parts import PartTargets, part_targets
 from .table import Cell, Table, numbered
-
-_SHUFFLES = 10
 
 
 @dataclass(frozen=True)
@@ -29,14 +27,12 @@ class Localisation(Measurement):
         own_times_other_photos: (M,), likewise over the score of the attention in other photos.
         times_chance: mean of `own_times_chance` over concepts.
         times_other_photos: mean of `own_times_other_photos`.
-        any_part: (M,), the score for the parts as a whole.
+        any_part: (M,), the score for the parts as a whole; for points, how often the patch attended to most lies on or
+            beside any visible part.
         any_part_chance: the score of a random patch, or of even attention, for them.
         consistency: (M,), how often the concept picks its most frequent part, picking the part that covers most of the
             patch it attends to most (points: the nearest one within a hit).
         consistency_chance: the same for patches drawn at random.
-        nmi: normalised mutual information between the parts and, at each visible part, the concept with the largest
-            share of its attention there (as for discovered parts: Choudhury et al., 2021).
-        nmi_chance: its mean when the concepts are shuffled among the parts of each photo.
     """
 
     kind: str
@@ -54,8 +50,6 @@ class Localisation(Measurement):
     any_part_chance: float
     consistency: list[float]
     consistency_chance: float
-    nmi: float
-    nmi_chance: float
 
     def table(self) -> Table:
         """A row for each concept."""
@@ -98,13 +92,13 @@ def localisation(readings: ConceptReadings, part_names: Sequence[str], seed: int
     Args:
         readings: with parts.
         part_names: P names, in the order of the parts in `readings`.
-        seed: of the halves and shuffles.
+        seed: of the halves.
 
     Raises:
         ValueError: if the photos have no part annotations, names do not fit them, no photo shows any part, or there
             are too few to halve.
     """
-    targets = _targets(readings, part_names)
+    targets = part_targets(readings, part_names)
     # not the plain seed: photos that were shuffled with it would fall into halves by their old order
     generator = np.random.default_rng([seed, len(readings)])
     score, chance, elsewhere = _scores(targets, np.ones(len(readings), dtype=bool))
@@ -112,7 +106,6 @@ def localisation(readings: ConceptReadings, part_names: Sequence[str], seed: int
         own = _best(score / chance)
     over_chance, over_elsewhere = _held_out(targets, generator)
     consistency, consistency_chance = _consistency(targets, readings.peaks)
-    nmi, nmi_chance = _part_information(targets, readings.attention_shares, generator)
     return Localisation(
         kind=targets.kind,
         num_photos=len(readings),
@@ -129,93 +122,10 @@ def localisation(readings: ConceptReadings, part_names: Sequence[str], seed: int
         any_part_chance=float(targets.union.mean()),
         consistency=consistency.tolist(),
         consistency_chance=consistency_chance,
-        nmi=nmi,
-        nmi_chance=nmi_chance,
     )
 
 
-@dataclass(frozen=True)
-class _Targets:
-    """Gaze and parts on the grid of patches.
-
-    `gaze` (n, M, h, w) sums to 1; its product with `inside` (n, P, h, w) is the score. `visible` is (n, P), `at`
-    (n, P, h, w) where exactly the part is, `union` (n, h, w) what of a patch counts for any part, `pick` (n, h, w) the
-    part that a patch stands for, P where it stands for none.
-    """
-
-    kind: str
-    gaze: np.ndarray
-    inside: np.ndarray
-    visible: np.ndarray
-    at: np.ndarray
-    union: np.ndarray
-    pick: np.ndarray
-
-
-def _targets(readings: ConceptReadings, part_names: Sequence[str]) -> _Targets:
-    parts = readings.parts
-    if parts is None:
-        raise ValueError(
-            "these photos have no part annotations, so where concepts look cannot be compared with parts; read them "
-            "with torch_dataset(..., with_parts=True) from photos that have points or masks"
-        )
-    points = np.issubdtype(parts.dtype, np.floating)
-    found = parts.shape[1] if points else int(parts.max(initial=0))
-    if (found != len(part_names)) if points else (found > len(part_names)):
-        raise ValueError(f"{len(part_names)} part names for annotations of {found} parts: {list(part_names)}")
-    make = _point_targets if points else _mask_targets
-    targets = make(readings, len(part_names))
-    if not targets.visible.any():
-        raise ValueError("no photo shows any of the annotated parts")
-    return targets
-
-
-def _point_targets(readings: ConceptReadings, num_parts: int) -> _Targets:
-    assert readings.parts is not None
-    height, width = readings.attentions.shape[2:]
-    visible = np.isfinite(readings.parts).all(axis=-1)
-    # x, y -> row, column, in patches
-    place = readings.parts[..., ::-1] / readings.patch_size
-    cell = np.where(visible[..., None], np.floor(place), -9).astype(np.int64)
-    grid = np.moveaxis(np.indices((height, width)), 0, -1)
-    steps = np.abs(grid - cell[:, :, None, None]).max(-1)
-    near = steps <= 1
-    distance = np.linalg.norm(grid + 0.5 - place[:, :, None, None], axis=-1)
-    nearest = np.where(near, distance, np.inf).argmin(1)
-    gaze = np.zeros_like(readings.attentions)
-    rows, columns = np.moveaxis(readings.peaks, -1, 0)
-    photo, concept = np.indices(rows.shape)
-    gaze[photo, concept, rows, columns] = 1
-    return _Targets(
-        kind="points",
-        gaze=gaze,
-        inside=near.astype(np.float32),
-        visible=visible,
-        at=(steps == 0).astype(np.float32),
-        union=near.any(1).astype(np.float32),
-        pick=np.where(near.any(1), nearest, num_parts),
-    )
-
-
-def _mask_targets(readings: ConceptReadings, num_parts: int) -> _Targets:
-    assert readings.parts is not None
-    height, width = readings.attentions.shape[2:]
-    size = readings.patch_size
-    patches = readings.parts[:, : height * size, : width * size].reshape(-1, height, size, width, size)
-    inside = np.stack([(patches == part + 1).mean((2, 4), dtype=np.float32) for part in range(num_parts)], axis=1)
-    union = inside.sum(1)
-    return _Targets(
-        kind="masks",
-        gaze=readings.attention_shares,
-        inside=inside,
-        visible=inside.max((2, 3)) > 0,
-        at=inside,
-        union=union,
-        pick=np.where(union > 0, inside.argmax(1), num_parts),
-    )
-
-
-def _scores(targets: _Targets, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scores(targets: PartTargets, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean score (M, P), chance (P), and score of the gaze in other photos (M, P), over chosen photos."""
     gaze, inside, visible = targets.gaze[chosen], targets.inside[chosen], targets.visible[chosen]
     times_seen = visible.sum(0)
@@ -233,7 +143,7 @@ def _best(times_chance: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(times_chance), times_chance, -1).argmax(1)
 
 
-def _held_out(targets: _Targets, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(targets: PartTargets, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """How far above chance, and above the gaze in other photos, each concept is at its part (M)."""
     half = generator.permutation(len(targets.gaze)) % 2 == 0
     seen = targets.visible[half].any(0) & targets.visible[~half].any(0)
@@ -252,20 +162,9 @@ def _held_out(targets: _Targets, generator: np.random.Generator) -> tuple[np.nda
     return np.mean(over_chance, axis=0), np.mean(over_elsewhere, axis=0)
 
 
-def _consistency(targets: _Targets, peaks: np.ndarray) -> tuple[np.ndarray, float]:
+def _consistency(targets: PartTargets, peaks: np.ndarray) -> tuple[np.ndarray, float]:
     num_parts = targets.visible.shape[1]
     photos = np.arange(len(peaks))[:, None]
     picks = targets.pick[photos, peaks[..., 0], peaks[..., 1]]
     shares = np.stack([(picks == part).mean(0) for part in range(num_parts)])
     return shares.max(0), float(max((targets.pick == part).mean() for part in range(num_parts)))
-
-
-def _part_information(targets: _Targets, shares: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
-    concept = np.einsum("nmhw,nphw->nmp", shares, targets.at).argmax(1)
-    photo, part = np.nonzero(targets.visible)
-    concept = concept[photo, part]
-    shuffled = []
-    for _ in range(_SHUFFLES):
-        order = np.lexsort((generator.random(len(photo)), photo))
-        shuffled.append(normalised_mutual_information(concept[order], part))
-    return normalised_mutual_information(concept, part), float(np.mean(shuffled))

@@ -9,14 +9,20 @@ from ...modeling_concepthash import ConceptHashPreTrainedModel
 from ..attention import ConceptReadings, read_concepts
 from .diversity import diversity
 from .faithfulness import faithfulness
+from .keypoint_regression import keypoint_regression
 from .localisation import localisation
 from .measurement import Measurement
+from .part_discovery import part_discovery
+from .region_only import region_only
+
+_MOST_TRAIN_PHOTOS = 1000
 
 
 def measure_concepts(
     model: ConceptHashPreTrainedModel,
     photos: Dataset,
     part_names: Sequence[str] | None = None,
+    train_photos: Dataset | None = None,
     readings: ConceptReadings | None = None,
     max_photos_to_hide_in: int = 256,
     seed: int = 0,
@@ -26,9 +32,11 @@ def measure_concepts(
     """Measure whether the concepts of a model are what they seem, as far as model and photos allow.
 
     Args:
-        model: of two concepts or more, or there is nothing but localisation to measure.
+        model: of any number of concepts; diversity and faithfulness compare two or more.
         photos: held out from training, items with "pixel_values", and "parts" where parts are to be measured.
         part_names: P names of annotated parts; None leaves out what needs parts.
+        train_photos: likewise with "parts", where these are points: what the keypoint regression is fitted to, 1,000
+            of them, evenly spread. None leaves it out.
         readings: `read_concepts(model, photos)`, where it is there already.
         max_photos_to_hide_in: hiding takes two runs of the model for each concept, so it keeps to this many photos,
             evenly spread.
@@ -46,14 +54,20 @@ def measure_concepts(
     measured: dict[str, Measurement] = {}
     if part_names is not None:
         measured["localisation"] = localisation(readings, part_names, seed)
+        measured["part_discovery"] = part_discovery(readings, part_names, seed)
+        if readings.has_points and train_photos is not None:
+            to_fit = read_concepts(model, spread(train_photos, _MOST_TRAIN_PHOTOS), batch_size, num_workers)
+            measured["keypoint_regression"] = keypoint_regression(readings, to_fit, part_names, seed)
+    some = spread(photos, max_photos_to_hide_in)
     if readings.num_concepts > 1:
-        some = Subset(photos, spread(len(readings), max_photos_to_hide_in))
         measured["diversity"] = diversity(readings)
         measured["faithfulness"] = faithfulness(model, some, seed=seed, batch_size=batch_size, num_workers=num_workers)
+    measured["region_only"] = region_only(model, some, seed=seed, batch_size=batch_size, num_workers=num_workers)
     return measured
 
 
-def spread(number: int, most: int) -> list[int]:
-    """Rows of at most so many photos, evenly spread over all of them."""
+def spread(photos: Dataset, most: int) -> Subset:
+    """At most so many photos, evenly spread over all of them."""
+    number = len(photos)  # type: ignore[arg-type]  # every Dataset that is no stream has a length
     kept = min(number, most)
-    return ((np.arange(kept) + 0.5) * number / kept).astype(int).tolist()
+    return Subset(photos, ((np.arange(kept) + 0.5) * number / max(kept, 1)).astype(int).tolist())
