@@ -165,8 +165,10 @@ def measure(name: str, splits: PhotoSplits, args: Arguments, accelerator: Accele
         changed: Dataset = ChangedBirds(splits.query.select(sorted(few)), transform, args.seed)
         selective = selectivity(model, changed, CHANGED_PARTS, args.seed, **loading)
         found["selectivity"] = replace(selective, agreement=agreement_with_localisation(selective, located))
+    vision = model.config.vision_config
+    of_vision = {"num_bits": vision.num_bits, "num_concepts": vision.num_concepts, "read_out": vision.read_out}
     return {
-        "config": {key: getattr(model.config, key) for key in ("num_bits", "num_concepts", "diversity_weight")},
+        "config": of_vision | {"diversity_weight": model.config.diversity_weight},
         "retrieval": saved_results(name),
         **{kind: measured.to_dict() for kind, measured in found.items()},
     }

@@ -28,7 +28,7 @@ def photos(tmp_path_factory) -> Path:
     """A few photos of two species, with the middle of each part as its location."""
     folder = tmp_path_factory.mktemp("birds")
     rows = []
-    for split, seeds in (("train", range(3)), ("test", range(100, 106))):
+    for split, seeds in (("train", range(5)), ("test", range(100, 106))):
         for species, name in zip(SPECIES, NAMES, strict=False):
             (folder / split / name).mkdir(parents=True)
             for seed in seeds:
@@ -71,12 +71,13 @@ def test_table_and_numbers(run, saved, photos, tmp_path):
     (found,) = written["models"].values()
     model = ConceptHashModel.from_pretrained(saved)
     splits = load_photos(photos)
-    dataset = splits.torch_dataset("query", eval_transform(AutoImageProcessor.from_pretrained(saved)), with_parts=True)
+    transform = eval_transform(AutoImageProcessor.from_pretrained(saved))
+    dataset = splits.torch_dataset("query", transform, with_parts=True)
     expected = localisation(read_concepts(model, dataset), splits.part_names)
     assert found["localisation"] == expected.to_dict()
     assert found["faithfulness_grey_20"]["flips"] == faithfulness(model, dataset, "grey", 0.2).flips
     assert found["curves"]["num_photos"] == 4
-    train = splits.torch_dataset("train", dataset.transform, with_parts=True)
+    train = splits.torch_dataset("train", transform, with_parts=True)
     regressed = keypoint_regression(read_concepts(model, dataset), read_concepts(model, train), splits.part_names)
     assert found["keypoint_regression"] == json.loads(json.dumps(regressed.to_dict()))
     assert f"error (shuffled) | {regressed.error:.2f} ({regressed.shuffled_error:.2g}) |" in printed

@@ -48,6 +48,18 @@ def test_regions():
     assert regions.int().tolist() == [[[1, 0], [0, 0]], [[0, 1], [1, 1]], [[0, 0], [0, 0]]]
 
 
+def test_the_regions_of_a_model_that_has_regions():
+    """All that a concept sees, however little of its attention a patch has."""
+    model = tiny_model({"read_out": "regions", "first_adapted_layer": 1}).eval()
+    torch.nn.init.normal_(model.vision_model.read_out.head.up_proj.weight)
+    pixels = photos(4)
+    with torch.no_grad():
+        seen = model.vision_model.find_regions(pixels)
+        attentions = model(pixels, output_attentions=True).concept_attentions.unflatten(-1, (3, 3))
+    expected = torch.zeros(4, 3, 10).scatter(2, torch.where(seen < 0, 9, seen), 1.0)[..., :9].bool()
+    assert torch.equal(concept_regions(attentions).flatten(2), expected)
+
+
 def test_as_naive_loops_do_it():
     torch.manual_seed(2)
     model, pixels = tiny_model(), photos(3)

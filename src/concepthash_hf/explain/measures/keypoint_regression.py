@@ -22,7 +22,7 @@ class KeypointRegression(Measurement):
         part_names: (P,).
         error_per_part: (P,), mean over the photos that show it; None for a part that no photo to measure on shows, or
             too few of those to fit to.
-        error: mean over all visible keypoints.
+        error: mean over all visible keypoints; None if there is none of a part that could be fitted.
         shuffled_error: the same when the centres are shuffled among the photos that the regression is fitted to.
         mean_position_error: the same when a keypoint is always predicted where it is on average.
     """
@@ -31,9 +31,9 @@ class KeypointRegression(Measurement):
     num_train_photos: int
     part_names: list[str]
     error_per_part: list[float | None]
-    error: float
-    shuffled_error: float
-    mean_position_error: float
+    error: float | None
+    shuffled_error: float | None
+    mean_position_error: float | None
 
     def table(self) -> Table:
         """The error beside those that know nothing of the photo."""
@@ -57,9 +57,11 @@ def keypoint_regression(
 
     The centre of a concept is the mean place of its attention (the middle of the photo, if it attends to nothing). For
     each keypoint a least-squares fit with an intercept, from the M centres to its position, over the photos to fit to
-    that show it. Distances are divided by the side of the photo **as the model sees it** (x by the width, y by the
-    height). Published errors on CUB (SCOPS, 2019; PDiscoNet, 2023; PDiscoFormer, 2024) are mostly divided by the side
-    of the bird's box, which is smaller: do not compare them with these.
+    that show it; a keypoint that no more of them show than the fit has coefficients (2 M + 1) is left out.
+
+    Distances are divided by the side of the photo **as the model sees it** (x by the width, y by the height).
+    Published errors on CUB (SCOPS, 2019; PDiscoNet, 2023; PDiscoFormer, 2024) are mostly divided by the side of the
+    bird's box, which is smaller: do not compare them with these.
 
     Args:
         readings: of photos to measure on, with points as parts.
@@ -68,21 +70,15 @@ def keypoint_regression(
         seed: of the shuffles.
 
     Raises:
-        ValueError: if either has no points, names do not fit them, or no keypoint is visible in both, and in more
-            photos to fit to than the regression has coefficients (2 M + 1).
+        ValueError: if either has no points, or names do not fit them.
     """
     centres, points = _centres(readings), _points(readings, part_names)
     train_centres, train_points = _centres(train_readings), _points(train_readings, part_names)
     generator = np.random.default_rng(seed)
     distances = _distances(train_centres, train_points, centres, points)
     known = np.isfinite(distances)
-    if not known.any():
-        raise ValueError(
-            f"no keypoint is seen both in the {len(points)} photos to measure on and in more than "
-            f"{centres.shape[1]} of the {len(train_points)} photos to fit to: give more photos"
-        )
     shuffled = [
-        _distances(generator.permutation(train_centres), train_points, centres, points)[known].mean()
+        _distances(generator.permutation(train_centres), train_points, centres, points)[known]
         for _ in range(_SHUFFLES)
     ]
     nowhere, train_nowhere = np.ones((len(centres), 1)), np.ones((len(train_centres), 1))
@@ -95,10 +91,14 @@ def keypoint_regression(
         num_train_photos=len(train_readings),
         part_names=list(part_names),
         error_per_part=listed(per_part),
-        error=float(distances[known].mean()),
-        shuffled_error=float(np.mean(shuffled)),
-        mean_position_error=float(mean_position.mean()),
+        error=_mean(distances[known]),
+        shuffled_error=_mean(np.stack(shuffled)),
+        mean_position_error=_mean(mean_position),
     )
+
+
+def _mean(distances: np.ndarray) -> float | None:
+    return float(distances.mean()) if distances.size else None
 
 
 def _points(readings: ConceptReadings, part_names: Sequence[str]) -> np.ndarray:
