@@ -142,6 +142,15 @@ def test_keyword_overrides_reach_the_tower(tmp_path):
 # bad input
 
 
+@pytest.mark.parametrize("tower", ["vision_config", "text_config"])
+def test_sizes_that_would_fill_the_memory(tower):
+    values = tiny_config().to_dict()
+    where = values[tower]["backbone_config"] if tower == "vision_config" else values[tower]
+    where["num_hidden_layers"] = 10**9
+    with pytest.raises(StrictDataclassError, match="num_hidden_layers of a .* model must be at most 1000, got 10{9}"):
+        ConceptHashConfig(**values)
+
+
 @pytest.mark.parametrize("kind", [ConceptHashConfig, ConceptHashVisionConfig])
 @pytest.mark.parametrize(
     ("fields", "message"),

@@ -14,6 +14,9 @@ from transformers.configuration_utils import SubConfigSpec
 FORMAT_VERSION = 2
 DEFAULT_BACKBONE = "clip_vision_model"
 DEFAULT_TEMPLATE = "a photo of a {}"
+# of what a config says: layers are built one by one, the others are widths or numbers of tokens
+_LARGEST = {"num_hidden_layers": 1_000, "vocab_size": 10_000_000, "image_size": 10_000}
+_LARGEST_SIZE = 500_000
 
 
 def side(size: int | list[int] | tuple[int, ...]) -> int:
@@ -49,6 +52,7 @@ class _CheckpointConfig:
             raise ValueError(f"the config.json of {pretrained_model_name_or_path} is no JSON file") from None
         _check_model_type(config_dict, pretrained_model_name_or_path, cls)
         _check_format(config_dict, pretrained_model_name_or_path)
+        _check_towers(config_dict, pretrained_model_name_or_path)
         return config_dict, kwargs
 
     @classmethod
@@ -198,6 +202,7 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        _check_can_be_built(self, self.backbone_config)
         if self.num_bits % self.num_concepts:
             raise ValueError(
                 f"num_bits must be a multiple of num_concepts, so that every concept gets a sub-code of the same "
@@ -360,6 +365,8 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
 
     def validate_architecture(self):
         """Check the towers against each other (part of strict validation)."""
+        if self.text_config is not None:
+            _check_can_be_built(self.text_config)
         weights = {
             name: getattr(self, f"{name}_weight")
             for name in ("classification", "quantization", "concept", "diversity")
@@ -379,9 +386,18 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
 
 
 def _config_class(model_type: str) -> type[PreTrainedConfig]:
-    if model_type not in CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise ValueError(f"backbone_config is of model type {model_type!r}, which transformers does not know")
     return CONFIG_MAPPING[model_type]
+
+
+def _check_can_be_built(*configs: PreTrainedConfig) -> None:
+    """Refuse sizes that no model of today has: the file of a stranger could fill the memory with them."""
+    for config in configs:
+        for name, value in vars(config).items():
+            largest = _LARGEST.get(name, _LARGEST_SIZE)
+            if isinstance(value, int) and not isinstance(value, bool) and value > largest:
+                raise ValueError(f"{name} of a {config.model_type!r} model must be at most {largest}, got {value}")
 
 
 def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted: type) -> None:
@@ -396,6 +412,15 @@ def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted
             f"{source} holds only the vision tower of a ConceptHash, which hashes photos: load it with "
             "ConceptHashVisionModel (or AutoModel)"
         )
+
+
+def _check_towers(config_dict: Mapping[str, Any], source: str | Path) -> None:
+    vision = config_dict.get("vision_config", config_dict)
+    backbone = vision.get("backbone_config") if isinstance(vision, dict) else None
+    for part, known in ((vision, (None, "concepthash", "concepthash_vision")), (backbone, CONFIG_MAPPING)):
+        kind = part.get("model_type") if isinstance(part, dict) else None
+        if isinstance(part, dict) and (not isinstance(kind, str | None) or kind not in known):
+            raise ValueError(f"{source} is damaged: a tower in its config.json has the model_type {kind!r}")
 
 
 def _check_format(config_dict: Mapping[str, Any], source: str | Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -88,6 +89,7 @@ class HashingPreTrainedModel(PreTrainedModel):
             hub_kwargs = {name: kwargs[name] for name in _HUB_KWARGS if name in kwargs}
             complete_interrupted(Path(source))
             config_dict, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
+            _check_config_can_be_made(cls.config_class, source, hub_kwargs)
             check_belong(source, config_dict, hub_kwargs)
             moved = {
                 "base_model_name_or_path": base_model_name_or_path or getattr(config, "base_model_name_or_path", None),
@@ -276,3 +278,15 @@ class HashingPreTrainedModel(PreTrainedModel):
         ]
         if spoiled:
             raise ValueError(f"{source} is damaged: {len(spoiled)} weights are not finite, such as {spoiled[0]}")
+
+
+def _check_config_can_be_made(config_class: type[PreTrainedConfig], source: str | Path, hub_kwargs: dict) -> None:
+    """A value of another type can break transformers anywhere: then say whose config it was."""
+    try:
+        config_class.from_pretrained(source, **hub_kwargs)
+    except (ValueError, OSError, StrictDataclassError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{source} is damaged: its config.json cannot be read ({type(error).__name__}: {error})"
+        ) from error
