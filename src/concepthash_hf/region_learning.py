@@ -55,7 +55,7 @@ def learn_regions(
         model: on any device, in any mode, which it keeps.
         photos: items with "pixel_values" as at evaluation, without augmentation; labels are not looked at.
         num_patches: of all the photos that are looked at, some 600 photos of 224 pixels with patches of 14; they take
-            10 KB of memory a patch for a backbone of width 384.
+            15 KB of memory a patch for a backbone of width 384.
         steps: of the optimizer.
         seed: of all that is drawn at random.
         batch_size: photos at a time.

@@ -85,4 +85,7 @@ def blurred(pixels: Tensor, patch_size: int) -> Tensor:
     """
     # torchvision mirrors the border, which must lie inside the photo
     reach = min(2 * patch_size, min(pixels.shape[2:]) - 1)
-    return F.gaussian_blur(pixels, [2 * reach + 1, 2 * reach + 1], [float(patch_size)] * 2)
+    # one direction after the other: the same, in a fraction of the time
+    for kernel in ([2 * reach + 1, 1], [1, 2 * reach + 1]):
+        pixels = F.gaussian_blur(pixels, kernel, [float(patch_size)] * 2)
+    return pixels
