@@ -284,9 +284,9 @@ def _check_config_can_be_made(config_class: type[PreTrainedConfig], source: str 
     """A value of another type can break transformers anywhere: then say whose config it was."""
     try:
         config_class.from_pretrained(source, **hub_kwargs)
-    except (ValueError, OSError, StrictDataclassError):
-        raise
     except Exception as error:
+        if isinstance(error, OSError | StrictDataclassError) or str(source) in str(error):
+            raise
         raise ValueError(
             f"{source} is damaged: its config.json cannot be read ({type(error).__name__}: {error})"
         ) from error
