@@ -41,7 +41,7 @@ def test_the_code_is_there_as_it_is(with_code):
 
 def test_the_code_needs_nothing_else_of_this_package(with_code):
     """What travels imports torch, transformers and what these bring, and what travels with it."""
-    brought = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy"}
+    brought = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "filelock"}
     for file in with_code.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level:

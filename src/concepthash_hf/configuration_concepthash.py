@@ -17,6 +17,10 @@ DEFAULT_TEMPLATE = "a photo of a {}"
 # of what a config says: layers are built one by one, the others are widths or numbers of tokens
 _LARGEST = {"num_hidden_layers": 1_000, "vocab_size": 10_000_000, "image_size": 10_000}
 _LARGEST_SIZE = 500_000
+_POSITIVE = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"),
+    *("max_position_embeddings", "mlp_ratio", "projection_dim", "projection_size", "num_channels"),
+)
 
 
 def side(size: int | list[int] | tuple[int, ...]) -> int:
@@ -395,9 +399,13 @@ def _check_can_be_built(*configs: PreTrainedConfig) -> None:
     """Refuse sizes that no model of today has: the file of a stranger could fill the memory with them."""
     for config in configs:
         for name, value in vars(config).items():
-            largest = _LARGEST.get(name, _LARGEST_SIZE)
-            if isinstance(value, int) and not isinstance(value, bool) and value > largest:
-                raise ValueError(f"{name} of a {config.model_type!r} model must be at most {largest}, got {value}")
+            smallest, largest = int(name in _POSITIVE), _LARGEST.get(name, _LARGEST_SIZE)
+            is_size = isinstance(value, int) and not isinstance(value, bool)
+            if is_size and (value > largest or (smallest and value < smallest)):
+                raise ValueError(
+                    f"{name} of a {config.model_type!r} model must be at least {smallest}, at most {largest}, got "
+                    f"{value}"
+                )
 
 
 def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted: type) -> None:

@@ -16,6 +16,7 @@ from .data import BENCHMARKS, PhotoSplits
 from .data.load import TOY_BIRDS
 from .language import DEFAULT_TEMPLATE, clean_class_name
 from .modeling_concepthash import ConceptHashModel
+from .presets import PUBLISHED_EPOCHS
 from .quoting import markdown, one_line, python_text, url
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 from .training import ConceptHashTrainingArguments
@@ -275,7 +276,7 @@ def _eval_results(photos: CardPhotos, results: Mapping[str, Any]) -> list[EvalRe
 def _shown_arguments(results: Mapping[str, Any] | None) -> dict[str, Any]:
     """How it was, or will be, trained: what says something about the model."""
     if results is None:
-        arguments = {"augmentation": "paper"} | asdict(ConceptHashTrainingArguments())
+        arguments = {"augmentation": "paper"} | asdict(ConceptHashTrainingArguments().with_epochs(PUBLISHED_EPOCHS))
     else:
         arguments = {"augmentation": results.get("augmentation")} | results["arguments"]
     return {
