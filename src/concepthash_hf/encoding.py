@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from .base_models import fingerprint
 from .data import BadImage
 from .data.collection import Collection
+from .data.file_facts import file_facts
 from .data.transforms import Transform
 from .hashing import Pictures, apart, on_cpu
 from .index import CodeIndex, CodeSpec
@@ -39,6 +40,7 @@ UNREADABLE_FILE = "unreadable.jsonl"
 
 # keys in a file's own metadata: the photos of its range that have no row, and the checksum of all that is in it
 _UNREADABLE, _CHECKSUM = b"unreadable", b"sha256"
+_PHOTOS = b"photos"  # and what the files of the photos were like; not noted by older versions
 _PLAN_FIELDS = {
     **{"format_version": int, "spec": dict, "collection": str, "num_photos": int, "ids": str},
     **{"photos_per_file": int, "num_files": int},
@@ -83,7 +85,8 @@ def encode_collection(
     Rows are in the order of the collection, with the columns of `collection.rows` and "code": the packed code, a list
     of uint8. `datasets.load_dataset("parquet", data_files="<folder>/*.parquet")` opens them.
 
-    Files that are there already are left as they are. Photos that cannot be read are listed in `unreadable.jsonl`; to
+    Files that are there already are left as they are, unless one of their photos, or what is known of it, has changed
+    since: then the photos of that file are hashed again. Photos that cannot be read are listed in `unreadable.jsonl`; to
     try them again once they are repaired, delete the files named there and call again.
 
     Args:
@@ -112,18 +115,19 @@ def encode_collection(
     with one_writer_of_all(accelerator, folder):
         plan |= {"format_version": _check_folder(folder, plan)}
         files = [_File(folder, number, plan) for number in range(plan["num_files"])]
-        missing = [file for file in files if not file.is_written()]
+        missing = [file for file in files if not file.is_of(collection)]
         accelerator.wait_for_everyone()  # all have looked before one writes
         if accelerator.is_main_process:
             write_object(folder / PLAN_FILE, plan)
             for file in missing:
                 if file.path.exists():
-                    logger.warning("%s is damaged: its photos are hashed again", file.path)
+                    what = "has photos or labels that are others now" if file.is_written() else "is damaged"
+                    logger.warning("%s %s: its photos are hashed again", file.path, what)
         mine = missing[accelerator.process_index :: accelerator.num_processes]
         with noticing_signals() as stop:
             hashed = _hash(model, collection, transform, mine, accelerator, batch_size, num_workers, stop)
             for file, codes, bad in hashed:
-                file.write(collection.rows, codes, bad)
+                file.write(collection, codes, bad)
         if stop.signal is not None:
             done = sum(file.is_written() for file in files)
             raise Interrupted(
@@ -266,6 +270,17 @@ class _File:
             return False
         return True
 
+    def is_of(self, collection: Collection) -> bool:
+        """Whether it is written, and of these photos as they are now: their files, labels and what else is known."""
+        try:
+            table, unreadable = self.read()
+        except ValueError:
+            return False
+        noted = (pq.ParquetFile(self.path).schema_arrow.metadata or {}).get(_PHOTOS)
+        if noted is not None and noted != self._photos(collection):
+            return False
+        return _as_text(table.drop_columns("code")) == _as_text(self._rows_of(collection, unreadable))
+
     def read(self) -> tuple[pa.Table, list[BadImage]]:
         """Its rows, and the photos of its range that have none.
 
@@ -292,18 +307,33 @@ class _File:
             raise ValueError(f"{self.path} is missing or damaged: run the command that hashes the collection again")
         return table, unreadable
 
-    def write(self, rows: datasets.Dataset, codes: np.ndarray, unreadable: list[BadImage]) -> None:
+    def write(self, collection: Collection, codes: np.ndarray, unreadable: list[BadImage]) -> None:
         """Write it at once: rows of the readable photos with their codes, and a note of the others."""
-        without = {bad.row for bad in unreadable}
-        table = rows.with_format("arrow")[[row for row in self.rows if row not in without]]
-        width = codes.shape[1]
-        features = datasets.Features({**rows.features, "code": datasets.List(datasets.Value("uint8"), length=width)})
+        table, width = self._rows_of(collection, unreadable), codes.shape[1]
+        features = datasets.Features(
+            {**collection.rows.features, "code": datasets.List(datasets.Value("uint8"), length=width)}
+        )
         table = table.append_column("code", pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), width))
         table = table.cast(schema := features.arrow_schema)
         note = json.dumps([asdict(bad) for bad in unreadable]).encode()
-        about = {_UNREADABLE: note, _CHECKSUM: _checksum(table, unreadable)}
+        about = {_UNREADABLE: note, _CHECKSUM: _checksum(table, unreadable), _PHOTOS: self._photos(collection)}
         with replacing(self.path) as part:
             pq.write_table(table.replace_schema_metadata({**(schema.metadata or {}), **about}), part)
+
+    def _rows_of(self, collection: Collection, unreadable: list[BadImage]) -> pa.Table:
+        without = {bad.row for bad in unreadable}
+        return collection.rows.with_format("arrow")[[row for row in self.rows if row not in without]]
+
+    def _photos(self, collection: Collection) -> bytes:
+        """What the files of its range are like, as one checksum."""
+        pictures = collection.photos["image"]
+        facts = [file_facts(pictures[row]) for row in self.rows]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest().encode()
+
+
+def _as_text(rows: pa.Table) -> str:
+    """All that is in rows but where their photos lie, which may move."""
+    return json.dumps({name: column for name, column in rows.to_pydict().items() if name != "path"}, default=str)
 
 
 def _checksum(table: pa.Table, unreadable: list[BadImage]) -> bytes:

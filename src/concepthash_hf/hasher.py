@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +22,12 @@ from .encoding import code_spec
 from .explain import ImageExplanation, MatchExplanation, explain_image, explain_match
 from .hashing import Pictures, apart
 from .index import CodeSpec, HammingIndex, ModelCodes, open_index
+from .index.opening import has_index
 from .language import embed_class_names, load_tokenizer
 from .modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
 from .modes import evaluating
-from .photo_index import PhotoIndex, Source, Words
+from .photo_index import Changes, PhotoIndex, Source, Words
+from .whole_files import one_writer
 
 Output = Literal["codes", "logits", "sub_codes"]
 
@@ -280,7 +282,51 @@ def open_photo_index(
     made_of = source or Source(model.name_or_path, model.kwargs)
     if photos is not None:
         made_of = made_of.moved_to(photos)
-    return PhotoIndex(model, codes, made_of)
+    return PhotoIndex(model, codes, made_of, is_foreign=source is None)
+
+
+def renew_index(
+    folder: str | Path,
+    photos: str | Path,
+    model: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    with_content: bool = False,
+    tell: Callable[[str], None] | None = None,
+    **kwargs: Any,
+) -> tuple[PhotoIndex, Changes]:
+    """Make an index of a collection in a folder, or bring the one that is there up to date.
+
+    It is saved while it grows: what interrupts it loses a minute at most, and the same call goes on.
+
+    Args:
+        folder: of the index.
+        photos: of the collection, see `data.load_collection`.
+        model: the model; default the one that made the index.
+        options: how photos are read; default as they were.
+        with_content: see `PhotoIndex.update`.
+        tell: see `PhotoIndex.update`.
+        **kwargs: for `ConceptHasher`.
+
+    Returns:
+        The index, and what became of it.
+
+    Raises:
+        ValueError: if there is no model, no photos, or the folder has an index of other photos or another model.
+        BlockingIOError: if another process writes into the folder.
+        Interrupted: on SIGINT and SIGTERM.
+    """
+    if not has_index(folder):
+        if model is None:
+            raise ValueError(f"there is no index in {folder} yet: say which model is to make it")
+        hasher = ConceptHasher(model, **kwargs)
+        index = PhotoIndex(hasher, HammingIndex(hasher.spec), Source(hasher.name_or_path, kwargs))
+        index.source = index.source.renewed(photos, options or {})
+        return index, index.update(with_content=with_content, folder=folder, tell=tell)
+    with one_writer(folder):
+        index = open_photo_index(folder, model, **kwargs)
+        index.source = index.source.renewed(photos, options or {})
+        return index, index.update(with_content=with_content, folder=folder, tell=tell)
 
 
 def load_image_processor(name_or_path: str | Path, **hub_kwargs: Any) -> BaseImageProcessor:

@@ -44,7 +44,7 @@ class PhotoHit:
     @property
     def caption(self) -> str:
         """The label in words; the name of the file where there is none."""
-        return label_in_words(self.label) if self.label not in (None, "", []) else Path(str(self.id)).name
+        return caption_of(self.id, self.row)
 
     def photo(self) -> Image.Image:
         """The photo, upright.
@@ -107,6 +107,15 @@ class Hits(Sequence[PhotoHit]):
         more = ", ..." if len(self) > _SHOWN_IN_REPR else ""
         return one_line(f"Hits({self.name!r}: {len(self)} photos, by distance: {shown}{more})")
 
+    def table(self) -> str:
+        """A line for each hit, with its distance in all and by concept."""
+        return hits_table(
+            [hit.id for hit in self],
+            [hit.distance for hit in self],
+            [hit.concept_distances for hit in self],
+            [hit.row for hit in self],
+        )
+
     def found(self) -> Found:
         """With all pictures that are there, for `explain.contact_sheet`."""
         hits = [Hit(_photo_if_there(hit), hit.caption, hit.distance, hit.concept_distances) for hit in self]
@@ -124,6 +133,31 @@ class Hits(Sequence[PhotoHit]):
         query = _cell(self.query if isinstance(self.query, Image.Image) else None, self.name)
         hits = [_cell(_photo_if_there(hit), f"{hit.distance:g}: {hit.caption}") for hit in self]
         return f"<table><tr><td>{query}</td>{''.join(f'<td>{hit}</td>' for hit in hits)}</tr></table>"
+
+
+def hits_table(
+    ids: Sequence[Any], distances: Sequence[float], concept_distances: Sequence[Sequence[int]], rows: Sequence[dict]
+) -> str:
+    """What a search has found, a line for each hit."""
+    concepts = " ".join(f"{number:>3}" for number in range(1, len(concept_distances[0]) + 1))
+    lines = [f"{'':>4}  {'distance':>8}  by concept {concepts}"]
+    for rank, (id, distance, per_concept, row) in enumerate(
+        zip(ids, distances, concept_distances, rows, strict=True), 1
+    ):
+        by_concept = " ".join(f"{bits:>3}" for bits in per_concept)
+        what = f"{label_in_words(row['label'])}  ({id})" if has_label(row) else f"{id}"
+        lines.append(f"{rank:>4}  {distance:>8g}  {'':>10} {by_concept}   {what}")
+    return "\n".join(lines)
+
+
+def has_label(row: dict[str, Any]) -> bool:
+    """Whether an item has a label; indexes of other people may have none, or 0."""
+    return row.get("label") not in (None, "", [])
+
+
+def caption_of(id: Any, row: dict[str, Any]) -> str:
+    """What stands below a hit: the label in words; the name of the file where there is none."""
+    return label_in_words(row["label"]) if has_label(row) else Path(str(id)).name
 
 
 def label_in_words(label: Any) -> str:

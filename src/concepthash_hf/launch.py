@@ -9,16 +9,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-
 from .interruption import Interrupted
 from .quoting import printable
 
 # what says itself what is wrong: all that this package raises, and what its libraries raise of files and options
-_EXPLAINED = (
-    *(ValueError, OSError, ImportError, FloatingPointError),
-    *(StrictDataclassError, SafetensorError),
+_EXPLAINED = (ValueError, OSError, ImportError, FloatingPointError)
+# of libraries that not every command imports
+_EXPLAINED_OF = (
+    *(("datasets.exceptions", "DatasetsError"), ("huggingface_hub.errors", "StrictDataclassError")),
+    ("safetensors", "SafetensorError"),
 )
 _NOTHING_KEPT = "there is nothing yet that could be kept"
 
@@ -26,9 +25,9 @@ _NOTHING_KEPT = "there is nothing yet that could be kept"
 def run_script(main: Callable[[], Any]) -> None:
     """Run a script's main function, and end as scripts should.
 
-    An error that says what is wrong is shown as one message, exit status 1; any other with its traceback. SIGINT and
-    SIGTERM end with a line and status 130 or 143. What a log or an error shows of foreign names is `printable`. A
-    process group is left in any case.
+    An error that says what is wrong is shown as one message, exit status 1 or the error's own `exit_status`; any
+    other with its traceback. SIGINT and SIGTERM end with a line and status 130 or 143. What a log or an error shows of
+    foreign names is `printable`. A process group is left in any case.
 
     Args:
         main: takes no arguments.
@@ -45,9 +44,10 @@ def run_script(main: Callable[[], Any]) -> None:
         print(f"stopped by {number.name}: {printable(str(stop)) or _NOTHING_KEPT}", file=sys.stderr)
         sys.exit(128 + number)
     except Exception as error:
-        if not isinstance(error, _EXPLAINED) and not _is_of_datasets(error):
+        if not isinstance(error, _EXPLAINED) and not any(_is_of(error, *named) for named in _EXPLAINED_OF):
             raise
-        sys.exit(f"error: {printable(_in_words(error))}")
+        print(f"error: {printable(_in_words(error))}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_status", 1))
     finally:
         logging.setLogRecordFactory(record_before)
         signal.signal(signal.SIGTERM, term_before)
@@ -56,15 +56,14 @@ def run_script(main: Callable[[], Any]) -> None:
 
 def _in_words(error: BaseException) -> str:
     """What it says, or what is behind it where it says nothing of its own."""
-    if _is_of_datasets(error) and error.__cause__ is not None:
+    if _is_of(error, *_EXPLAINED_OF[0]) and error.__cause__ is not None:
         return f"{error}: {error.__cause__}"
     return str(error) or type(error).__name__
 
 
-def _is_of_datasets(error: BaseException) -> bool:
-    """Whether it is an error of the library `datasets`, which not every command imports."""
-    exceptions = sys.modules.get("datasets.exceptions")
-    return exceptions is not None and isinstance(error, exceptions.DatasetsError)
+def _is_of(error: BaseException, module: str, name: str) -> bool:
+    """Whether it is an error of a library; it is not, if that was never imported."""
+    return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
 
 
 def _leave_process_group() -> None:

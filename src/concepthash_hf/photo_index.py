@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .data import BadImage, decode_image, load_collection
+from .data import BadImage, decode_image, describe_collection, load_collection
 from .data.file_facts import FACTS, is_changed
 from .data.inputs import as_photos
 from .data.pictures import IMAGE_SUFFIXES
@@ -19,7 +19,7 @@ from .index import CodeIndex, HammingIndex, near_duplicates
 from .index.inputs import Weights
 from .interruption import Interrupted, noticing_signals
 from .json_files import read_object, write_object
-from .photo_records import ORIGIN, PATH, SPLIT, PhotoRecords, records_of, records_of_pictures
+from .photo_records import ORIGIN, PATH, SPLIT, PhotoRecords, records_of, records_of_pictures, regular_file_below
 from .whole_files import one_writer
 
 if TYPE_CHECKING:
@@ -59,7 +59,22 @@ class Source:
         """The same, whatever folder is worked in."""
         model = str(Path(self.model).absolute()) if Path(self.model).exists() else self.model
         photos = str(Path(self.photos).absolute()) if self.photos and Path(self.photos).exists() else self.photos
-        return replace(self, model=model, photos=photos)
+        folder = self.options.get("data_dir")
+        options = {**self.options, **({"data_dir": str(Path(folder).absolute())} if folder else {})}
+        return replace(self, model=model, photos=photos, options=options)
+
+    def renewed(self, photos: str | Path, options: Mapping[str, Any]) -> "Source":
+        """The same, where its photos are now and how they are to be read now.
+
+        Raises:
+            ValueError: if these are not its photos, which are still where they were.
+        """
+        now = replace(self, photos=str(photos), options=dict(options) or self.options).absolute()
+        if self.photos not in (None, now.photos) and Path(str(self.photos)).exists():
+            raise ValueError(
+                f"this is an index of {self.photos}, not of {now.photos}: give another folder for the index"
+            )
+        return now
 
     def moved_to(self, photos: str | Path) -> "Source":
         """The same with its photos elsewhere."""
@@ -98,6 +113,10 @@ class Changes:
     unchanged: int = 0
     unreadable: tuple[BadImage, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """What a program reads."""
+        return asdict(self)
+
     def __str__(self) -> str:
         bad = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
         return f"+{self.new} new, {self.changed} changed, {self.gone} gone{bad}"
@@ -110,6 +129,7 @@ class PhotoIndex:
         hasher: makes the codes.
         codes: the index that keeps them.
         source: what it was made of.
+        is_foreign: whether somebody else wrote it: then no file is opened that does not lie where the user says.
 
     Attributes:
         codes: a `CodeIndex`, for everything that takes codes.
@@ -126,9 +146,9 @@ class PhotoIndex:
         +3 new, 1 changed, 2 gone
     """
 
-    def __init__(self, hasher: "ConceptHasher", codes: CodeIndex, source: Source) -> None:
+    def __init__(self, hasher: "ConceptHasher", codes: CodeIndex, source: Source, *, is_foreign: bool = False) -> None:
         codes.check_model(None, hasher.spec.revision)
-        self.hasher, self.codes, self.source = hasher, codes, source
+        self.hasher, self.codes, self.source, self._is_foreign = hasher, codes, source, is_foreign
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -154,18 +174,23 @@ class PhotoIndex:
             ValueError: if the index is empty, k is less than 1, or words are asked of a model that reads none.
             BadImageError: if a photo cannot be read, or is not there.
         """
+        results = self.search_each(queries, k, concept_weights)
+        is_one = isinstance(queries, str | bytes | Mapping | Image.Image) or (
+            hasattr(queries, "shape") or (isinstance(queries, Path) and not queries.is_dir())
+        )
+        return results[0] if is_one and len(results) == 1 else results
+
+    def search_each(self, queries: Any, k: int = 5, concept_weights: Weights | None = None) -> list[Hits]:
+        """As `search`, and a list also of one query."""
         asked = list(_each_query(queries))
         codes = self.hasher.encode_queries(asked)
         found = self.codes.search(codes, k if k < 1 else min(k, max(len(self), 1)), concept_weights)
         rows = iter(self.codes.get_metadata(found.ids.ravel()))
-        results = [
-            self._hits(query, [(*hit, next(rows)) for hit in zip(*hits, strict=True)])
-            for query, *hits in zip(
-                asked, found.ids.tolist(), found.distances.tolist(), found.concept_distances.tolist(), strict=True
-            )
+        hits = zip(found.ids.tolist(), found.distances.tolist(), found.concept_distances.tolist(), strict=True)
+        return [
+            self._hits(query, [(*hit, next(rows)) for hit in zip(*of_query, strict=True)])
+            for query, of_query in zip(asked, hits, strict=True)
         ]
-        one = isinstance(queries, str | bytes | Mapping | Image.Image) or len(asked) == 1 and not _is_list(queries)
-        return results[0] if one else results
 
     def add(self, photos: Any, *, with_content: bool = False, **options: Any) -> Changes:
         """Hash more photos; those that are there already and have not changed are not hashed again.
@@ -189,7 +214,13 @@ class PhotoIndex:
             records = records_of_pictures(as_photos(photos), self.source.folder, unnamed)
         return self._take(records, [])
 
-    def update(self, *, with_content: bool = False, folder: str | Path | None = None) -> Changes:
+    def update(
+        self,
+        *,
+        with_content: bool = False,
+        folder: str | Path | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> Changes:
         """Look at the collection again: hash what is new or has changed, drop what is gone.
 
         A photo has changed if its size or time is another one. Photos that were added from elsewhere stay.
@@ -197,6 +228,7 @@ class PhotoIndex:
         Args:
             with_content: compare what is in the files (SHA-256) in place of their times, as far as it was noted.
             folder: where the index is saved, to go on saving it while it grows; a kill then loses a minute.
+            tell: is told in words what was found, before anything is hashed.
 
         Raises:
             ValueError: if the index is of no collection, or that is not there any more; the index is then as it was.
@@ -208,6 +240,8 @@ class PhotoIndex:
         writer: AbstractContextManager = nullcontext() if folder is None else one_writer(folder)
         with writer:
             collection = load_collection(self.source.photos, **self.source.options)
+            if tell is not None:
+                tell(describe_collection(collection))
             records = records_of(collection, self.source.folder, self.source.folder, None, with_content)
             there = set(records.ids)
             gone = [id for id, row in self._known().items() if row.get(ORIGIN) is None and id not in there]
@@ -319,12 +353,14 @@ class PhotoIndex:
         path, root = row.get(PATH), self.source.folder
         if path is None:
             raise FileNotFoundError(f"the picture {id!r} is in no file: the index keeps codes, not photos")
-        if "://" in path:
-            return decode_image(path)
-        file = Path(path) if Path(path).is_absolute() else (root or Path()) / path
-        if not file.is_file():
+        if Path(path).is_absolute() and not self._is_foreign:
+            file = Path(path) if Path(path).is_file() else None
+        else:
+            file = None if root is None else regular_file_below(root, path)
+        if file is None:
+            where = "" if root is None else f" in {root}"
             raise FileNotFoundError(
-                f"the photos of this index have moved: {file} is not there. Say where they are now: "
+                f"{path} is not there{where}; have the photos of this index moved? Say where they are now: "
                 "open_photo_index(index, photos=...), or --photos of the command"
             )
         return decode_image(file)
@@ -359,12 +395,6 @@ def _each_query(queries: Any) -> Iterator[Any]:
 
 def _is_photo(text: str) -> bool:
     return "://" in text or Path(text).suffix.lower() in IMAGE_SUFFIXES or Path(text).is_file()
-
-
-def _is_list(queries: Any) -> bool:
-    if isinstance(queries, Path):
-        return queries.is_dir()
-    return not hasattr(queries, "shape")
 
 
 def _is_collection(photos: Any) -> bool:

@@ -86,6 +86,15 @@ def records_of_pictures(pictures: Sequence[Any], root: Path | None, first_number
     return PhotoRecords(ids, rows, pictures, tell_labels=False)
 
 
+def regular_file_below(folder: Path, name: str) -> Path | None:
+    """The file of this name; None if there is none, it is a device or pipe, or lies elsewhere, also by links."""
+    try:
+        file = (folder / name).resolve()
+        return file if file.is_file() and file.is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+
+
 def below(path: str | None, root: Path | None) -> str | None:
     """A path relative to a folder; whole, if it does not lie in it."""
     if path is None or "://" in path:

@@ -1,7 +1,9 @@
 """Which photos, as every script asks for them on its command line."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+import json
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
 
 from .bad_images import OnBadImage
 from .collection import Collection, load_collection
@@ -10,21 +12,44 @@ from .options import ReadOptions
 from .splits import PhotoSplits
 
 
+class PhotosNotSaidError(ValueError):
+    """A call that does not say which photos it is about."""
+
+    exit_status = 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhotoArguments(ReadOptions):
     """For `transformers.HfArgumentParser`: a script's own arguments inherit from it.
 
     Attributes:
-        dataset: what `load_photos` and `load_collection` understand.
+        dataset: what `load_photos` and `load_collection` understand; None if it was not said.
     """
 
-    dataset: str = field(
-        default=TOY_BIRDS,
+    dataset: str | None = field(
+        default=None,
         metadata={
-            "help": "toy_birds, a folder of class folders, perhaps in train/ and test/, a table, a benchmark's short "
-            "name, or a Hub id."
+            "help": "A folder of class folders, perhaps in train/ and test/, a table, a benchmark's short name, or a "
+            "Hub id; a model of toy birds takes these by itself."
         },
     )
+
+    def with_photos_of(self, model_name_or_path: str) -> Self:
+        """The same; where no photos were named, with the toy birds, if the model was trained on them.
+
+        Args:
+            model_name_or_path: the model that they are for.
+
+        Raises:
+            PhotosNotSaidError: if it was not.
+        """
+        if self.dataset is not None:
+            return self
+        if _trained_on(Path(model_name_or_path)) != TOY_BIRDS:
+            raise PhotosNotSaidError(
+                "which photos? Name a folder, a table, a benchmark or a Hub dataset, such as --dataset my_photos"
+            )
+        return replace(self, dataset=TOY_BIRDS)
 
     def load_photos(self, on_bad_image: OnBadImage) -> PhotoSplits:
         """The photos by split, see `data.load_photos`.
@@ -35,7 +60,7 @@ class PhotoArguments(ReadOptions):
         Raises:
             ValueError: as `data.load_photos`.
         """
-        return load_photos(self.dataset, on_bad_image=on_bad_image, **self._options())
+        return load_photos(self._said(), on_bad_image=on_bad_image, **self._options())
 
     def load_collection(self) -> Collection:
         """All photos, see `data.load_collection`.
@@ -43,7 +68,20 @@ class PhotoArguments(ReadOptions):
         Raises:
             ValueError: as `data.load_collection`.
         """
-        return load_collection(self.dataset, **self._options())
+        return load_collection(self._said(), **self._options())
+
+    def _said(self) -> str:
+        if self.dataset is None:
+            raise PhotosNotSaidError("which photos? Name them with --dataset")
+        return self.dataset
 
     def _options(self) -> dict[str, Any]:
         return {option.name: getattr(self, option.name) for option in fields(ReadOptions)}
+
+
+def _trained_on(model: Path) -> str | None:
+    """The name of the photos that a model in a folder was trained on, as the training has noted it."""
+    try:
+        return json.loads((model / "all_results.json").read_text(encoding="utf-8"))["photos"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

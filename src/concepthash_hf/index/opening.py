@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .base import CodeIndex
+from .files import INDEX_NAME
 from .hamming import HammingIndex
 
 DATABASE = ("postgresql://", "postgres://")
@@ -24,3 +25,8 @@ def open_index(location: str, table: str = "concepthash_codes") -> CodeIndex:
 
         return PostgresIndex(location, table=table)
     return HammingIndex.load(location) if Path(location).exists() else HammingIndex.from_pretrained(location)
+
+
+def has_index(folder: str | Path) -> bool:
+    """Whether there is an index in a folder, damaged or not."""
+    return (Path(folder) / INDEX_NAME).exists()

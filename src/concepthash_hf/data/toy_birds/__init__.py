@@ -7,6 +7,7 @@ every part is known, and one part of a bird can be changed with nothing else mov
 
 from .dataset import toy_birds
 from .drawing import ToyBird, change_part, draw_bird
+from .folder import save_toy_birds
 from .sheet import contact_sheet
 from .species import FAMILIES, PARTS, SPECIES, VALUES, Species, find_species, split_species
 
@@ -21,6 +22,7 @@ __all__ = [
     "contact_sheet",
     "draw_bird",
     "find_species",
+    "save_toy_birds",
     "split_species",
     "toy_birds",
 ]

@@ -1,0 +1,176 @@
+"""Measure a saved ConceptHash model on photos: a table, JSON, and a figure."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import AutoImageProcessor, HfArgumentParser
+
+from .. import ConceptHashConfig, ConceptHashModel
+from ..data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
+from ..hashing import hash_dataset, on_cpu
+from ..json_files import read_mapping
+from ..metrics import (
+    code_quality,
+    family_metrics,
+    knn_accuracy,
+    per_class_metrics,
+    precision_recall_curve,
+    radius_metrics,
+    retrieval_metrics,
+    sub_code_metrics,
+)
+from ..metrics.figures import retrieval_figure
+from ..quoting import printable
+from ..training import environment
+from ..whole_files import replacing, write_json
+
+FAMILY_COLUMN = "family"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(PhotoArguments):
+    """Which model, on which photos, measured how."""
+
+    model_name_or_path: str = field(
+        metadata={"help": "A saved ConceptHash model: a folder or a Hub id.", "aliases": ["--model"]}
+    )
+    class_families: str | None = field(
+        default=None,
+        metadata={"help": 'JSON file {"class name": "family"}; default the column "family", where photos have it.'},
+    )
+    top_k: int | None = field(default=None, metadata={"help": "R: also report map@R and map@R_retrieved."})
+    ties: Literal["expected", "stable", "optimistic", "pessimistic"] = field(
+        default="expected", metadata={"help": "What becomes of items at equal distance."}
+    )
+    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+    per_device_eval_batch_size: int = field(
+        default=64, metadata={"help": "Photos hashed at a time and process.", "aliases": ["--batch_size"]}
+    )
+    dataloader_num_workers: int = field(
+        default=0, metadata={"help": "Processes that decode photos, for each process.", "aliases": ["--num_workers"]}
+    )
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where the files go; default outputs/evaluate-<dataset>-<bits>-<time>."}
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Load, hash, measure, write."""
+    args: Arguments = HfArgumentParser(Arguments).parse_args_into_dataclasses(words)[0]
+    args = args.with_photos_of(args.model_name_or_path)
+    accelerator = Accelerator(cpu=on_cpu())
+    if on_cpu() and accelerator.num_processes == 1:
+        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
+    with accelerator.main_process_first():  # the others find what the first has prepared in the cache
+        splits = args.load_photos(args.on_bad_image)
+    if accelerator.is_main_process:
+        print(describe_photos(splits), flush=True)
+    families = class_families(args, splits)
+    model = ConceptHashModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
+    processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
+    task = hash_splits(args, splits, model, processor, accelerator)
+    if accelerator.is_main_process:
+        report(args, splits, model.config, task, families, environment(accelerator))
+    accelerator.end_training()
+
+
+def report(
+    args: Arguments,
+    splits: PhotoSplits,
+    config: ConceptHashConfig,
+    task: tuple[np.ndarray, ...],
+    families: list[int] | None,
+    circumstances: dict[str, Any],
+) -> None:
+    """Measure; write JSON and figure; print the table."""
+    results = measure(args, task, config, families)
+    curve = precision_recall_curve(*task, ties=args.ties)
+    now = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path(args.output_dir or f"outputs/evaluate-{splits.name}-{config.vision_config.num_bits}-{now}")
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = retrieval_figure(curve, results["per_class"], splits.query_class_names, results["retrieval"]["map"])
+    for suffix in ("png", "pdf"):
+        with replacing(folder / f"evaluation.{suffix}") as part:
+            figure.savefig(part, dpi=200)
+    record = {
+        **results,
+        "curve": {name: values.tolist() for name, values in asdict(curve).items()},
+        "class_names": list(splits.query_class_names),
+        "arguments": asdict(args),
+        "photos": {"name": splits.name, **splits.counts},
+        "environment": circumstances,
+    }
+    write_json(folder / "evaluation.json", record)
+    print(printable(table(results)))
+    print(f"\nnumbers and figure: {folder}")
+
+
+def class_families(args: Arguments, splits: PhotoSplits) -> list[int] | None:
+    """The family of every class, as a number, from a file or the photos themselves."""
+    names = splits.query_class_names
+    if args.class_families:
+        family_of = read_mapping(args.class_families)
+        if missing := [name for name in names if name not in family_of]:
+            raise ValueError(
+                f"{args.class_families} has no family for {len(missing)} classes: {', '.join(missing[:5])}"
+            )
+    elif not splits.streaming and FAMILY_COLUMN in splits.query.column_names:
+        rows = zip(splits.query[splits.label_column], splits.query[FAMILY_COLUMN], strict=True)
+        family_of = {names[label]: family for label, family in rows}
+        if set(family_of) != set(names):
+            return None  # a class without queries has no family to read
+    else:
+        return None
+    return np.unique([family_of[name] for name in names], return_inverse=True)[1].tolist()
+
+
+def hash_splits(
+    args: Arguments, splits: PhotoSplits, model: ConceptHashModel, processor: Any, accelerator: Accelerator
+) -> tuple[np.ndarray, ...]:
+    """Codes and labels of the queries, then of the database."""
+    transform, task = eval_transform(processor), []
+    for split in ("query", "database"):
+        photos = splits.torch_dataset(split, transform, on_bad_image=args.on_bad_image)
+        task += hash_dataset(model, photos, accelerator, args.per_device_eval_batch_size, args.dataloader_num_workers)
+    return tuple(task)
+
+
+def measure(
+    args: Arguments, task: tuple[np.ndarray, ...], config: ConceptHashConfig, families: list[int] | None
+) -> dict[str, Any]:
+    """Everything there is to know, by group; what needs one class per photo is left out for photos of several."""
+    num_bits, num_concepts = config.vision_config.num_bits, config.vision_config.num_concepts
+    results: dict[str, Any] = {
+        "retrieval": retrieval_metrics(*task, top_k=args.top_k, ties=args.ties),
+        "radius": radius_metrics(*task),
+        "sub_codes": sub_code_metrics(*task, num_bits, num_concepts, ties=args.ties),
+    }
+    query_codes, query_labels = task[:2]
+    if query_labels.ndim == 1:
+        results["neighbours"] = knn_accuracy(*task)
+        results["query_codes"] = code_quality(query_codes, query_labels, num_bits, num_concepts, families)
+        if families is not None:
+            results["families"] = family_metrics(*task, families)
+    return results | {"per_class": per_class_metrics(*task, top_k=args.top_k, ties=args.ties)}
+
+
+def table(results: dict[str, Any]) -> str:
+    """Single numbers and numbers per concept, a line each; what is per bit or per class is in the JSON."""
+    lines = []
+    for group, values in results.items():
+        if group == "per_class":
+            continue
+        lines += ["", group.replace("_", " ")]
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                lines.append(f"  {name:<46}{value:>10.4f}" if isinstance(value, float) else f"  {name:<46}{value:>10}")
+            elif isinstance(value, list) and name.startswith(("map_", "sub_code_entropies", "distance_")):
+                lines.append(f"  {name:<46}" + " ".join(f"{v:>10.4f}" for v in value if v is not None))
+    return "\n".join(lines[1:])

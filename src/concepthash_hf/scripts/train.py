@@ -1,0 +1,463 @@
+"""Train a ConceptHash model and measure how well its codes retrieve."""
+
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import torch
+import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, set_seed
+from torch.utils.data import Dataset
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    BaseImageProcessor,
+    Dinov2Config,
+    HfArgumentParser,
+    PreTrainedTokenizerBase,
+)
+
+from .. import ConceptHashConfig, ConceptHashModel
+from ..base_models import vision_config_of
+from ..building import A_TEXT_MODEL, text_source
+from ..checkpoints import find_checkpoint
+from ..class_checks import check_distinct_embeddings
+from ..data import (
+    BadImageError,
+    PhotoArguments,
+    PhotoSplits,
+    class_balanced_sampler,
+    describe_photos,
+    eval_transform,
+    train_transform,
+)
+from ..data.bad_images import BadImage, find_bad_images
+from ..explain import concept_sheet
+from ..frozen_states import frozen_states_size, keep_frozen_states
+from ..hashing import fast_in_bfloat16, on_cpu
+from ..hub import ensure_repo, push_to_hub
+from ..language import clean_class_name, embed_class_names, load_tokenizer
+from ..model_card import CardPhotos, write_model_card
+from ..presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
+from ..region_learning import learn_regions, take_regions
+from ..toy_clip import save_toy_clip
+from ..training import ConceptHashTrainingArguments, check_output_dir, derived_seed, train
+from ..whole_files import replacing, write_json
+
+TOY_BIRDS = "toy_birds"
+# for photos of one's own
+DEFAULT_VISION, TEXT = "facebook/dinov2-small", A_TEXT_MODEL
+# from scratch, on two cores, in a few minutes
+TOY_RECIPE: dict[str, Any] = {
+    "preset": "paper",
+    "augmentation": "gentle",
+    "num_bits": 32,
+    "adapter_dim": 32,
+    "freeze_backbone": False,
+    "diversity_weight": 2.0,
+    "num_train_epochs": 50,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.05,
+    "license": "apache-2.0",
+}
+# what a saved model has learned cannot be changed by fine-tuning it
+FIXED_BY_TRAINING = (
+    *("num_bits", "num_concepts", "adapter_dim", "binarize_class_embeddings"),
+    *("first_adapted_layer", "image_size", "read_out"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPhotoArguments(PhotoArguments):
+    """Which photos, and how they are shown to the model."""
+
+    dataset: str | None = field(
+        default=TOY_BIRDS,
+        metadata={
+            "help": "A folder of class folders, perhaps in train/ and test/, a table, a benchmark's short name, or a "
+            "Hub id; default toy birds."
+        },
+    )
+    augmentation: Literal["paper", "reference", "gentle", "none"] | None = field(
+        default=None,
+        metadata={"help": "Preset of transforms; default paper, or none where one view of frozen layers is kept."},
+    )
+    cache_frozen_layers: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compute the layers before the concept tokens once and train on what they gave; default yes with "
+            "--preset fast, where that takes no more than 8 GB of disk."
+        },
+    )
+    cached_views: int = field(default=1, metadata={"help": "Augmented views of a photo in that cache."})
+    class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
+    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+
+
+@dataclass
+class ModelArguments:
+    """Which model; what is not given has the default of `ConceptHashConfig`, or of the saved model."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "aliases": ["--model"],
+            "help": "A DINOv2, ViT, CLIP or SigLIP to build on, or a saved ConceptHash model to fine-tune; default "
+            f"{DEFAULT_VISION}, and for toy birds a small random one.",
+        },
+    )
+    text_model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": f"The words' tower: a CLIP, a SigLIP, a sentence encoder; default its own, or {TEXT}."},
+    )
+    preset: Literal["fast", "paper"] = field(
+        default="fast", metadata={"help": "The design and training that does well in minutes, or the published one."}
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={"help": "Side of the photos in pixels, a multiple of the patch size."},
+    )
+    first_adapted_layer: int | None = field(
+        default=None, metadata={"help": "Where the concept tokens join, and adapters begin; default the preset's."}
+    )
+    read_out: Literal["attention", "regions"] | None = field(
+        default=None,
+        metadata={
+            "help": "Whether concepts attend to the whole photo (default), or each sees its region alone, so that its "
+            "bits cannot depend on anything else; regions are learned first. See docs/faithful.md."
+        },
+    )
+    num_bits: int | None = field(default=None, metadata={"help": "Length of a code; default 64."})
+    num_concepts: int | None = field(default=None, metadata={"help": "Sub-codes in a code; default 4."})
+    adapter_dim: int | None = field(default=None, metadata={"help": "Width of the adapters; default the preset's."})
+    freeze_backbone: bool | None = field(default=None, metadata={"help": "Leave the backbone's weights; default yes."})
+    binarize_class_embeddings: bool | None = field(
+        default=None, metadata={"help": "Read the sign of class embeddings in place of their values."}
+    )
+    diversity_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the loss that spreads the concepts; default 1."}
+    )
+    push_to_hub: bool = field(default=False, metadata={"help": "Upload the output folder when done."})
+    hub_model_id: str | None = field(default=None, metadata={"help": "Where to; default the output folder's name."})
+    include_code: bool = field(
+        default=False, metadata={"help": "Upload the model's code too, for those without this package."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Of the weights, for the card: apache-2.0, cc-by-nc-4.0, ..."}
+    )
+
+    def config_kwargs(self) -> dict[str, Any]:
+        """The fields of the model's config that were given."""
+        others = (
+            *("model_name_or_path", "text_model_name_or_path", "preset"),
+            *("push_to_hub", "hub_model_id", "include_code", "license"),
+        )
+        return {name: value for name, value in asdict(self).items() if value is not None and name not in others}
+
+
+def main(words: Sequence[str] | None = None) -> Path:
+    """Parse, load, train, write.
+
+    Args:
+        words: of the command line; default those of this process.
+
+    Returns:
+        The folder of the model.
+    """
+    photo_args, model_args, args = parse_arguments(list(sys.argv[1:] if words is None else words))
+    state = PartialState(cpu=on_cpu())
+    if state.device.type == "cpu" and state.num_processes == 1:
+        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
+    if args.output_dir is None and args.resume_from_checkpoint is not None:
+        args.output_dir = str(find_checkpoint(args.resume_from_checkpoint).parent)  # go on in the same folder
+    if args.output_dir is not None:
+        check_output_dir(args)
+    with state.main_process_first():  # the others find in the cache what the first has prepared
+        splits = photo_args.load_photos(photo_args.on_bad_image)
+    if state.is_main_process:
+        print(describe_photos(splits), flush=True)
+    if photo_args.on_bad_image == "skip" and (state.num_processes > 1 or photo_args.cache_frozen_layers is not False):
+        splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
+    if photo_args.on_bad_image == "raise":
+        check_photos(splits, state, args.dataloader_num_workers)
+    set_seed(args.seed)
+    model, tokenizer = load_model(model_args, splits)
+    read = model.class_embeddings.sign() if model.config.binarize_class_embeddings else model.class_embeddings
+    check_distinct_embeddings(read, splits.class_names)
+    if args.output_dir is None:
+        args.output_dir = new_output_dir(f"outputs/{splits.name}-{model.config.num_bits}", state)
+    repo_id = model_args.hub_model_id or Path(args.output_dir).name
+    if model_args.push_to_hub and state.is_main_process:
+        repo_id = ensure_repo(repo_id)
+
+    processor = model.image_processor
+    keeps_states = keeps_frozen_states(photo_args, model_args.preset, model, splits)
+    augmentation = photo_args.augmentation or ("none" if keeps_states and photo_args.cached_views == 1 else "paper")
+    if keeps_states and photo_args.cached_views == 1 and augmentation != "none":
+        raise ValueError(
+            f"--cache_frozen_layers keeps one view of every photo, and --augmentation {augmentation} draws a new one "
+            "each epoch: say how many to keep with --cached_views, or train with --augmentation none"
+        )
+    photos = {
+        split: splits.torch_dataset(split, transform, on_bad_image=photo_args.on_bad_image)
+        for split, transform in {
+            "train": train_transform(augmentation, processor),
+            "query": eval_transform(processor),
+            "database": eval_transform(processor),
+        }.items()
+    }
+    sampler = None
+    if photo_args.class_balanced:
+        sampler = class_balanced_sampler(photos["train"].labels, generator=torch.Generator())
+    if hasattr(photos["train"], "__len__"):
+        steps = len(photos["train"]) // (args.per_device_train_batch_size * state.num_processes)
+        args = args.with_epochs(num_epochs(model_args.preset, steps))
+    regions = None
+    if model.config.vision_config.read_out == "regions":
+        checkpoint = find_checkpoint(args.resume_from_checkpoint)
+        if checkpoint is not None:
+            take_regions(model, checkpoint)
+        elif not model.vision_model.read_out.head.is_learned:  # a saved model has its own
+            model.to(state.device)
+            seen = splits.torch_dataset("train", eval_transform(processor), on_bad_image=photo_args.on_bad_image)
+            regions = learn_regions(model, seen, seed=args.seed, num_workers=args.dataloader_num_workers)
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        train_photos = photos["train"]
+        if keeps_states:
+            train_photos = stack.enter_context(
+                keep_frozen_states(
+                    model,
+                    train_photos,
+                    f"{args.output_dir}.frozen_states",
+                    [derived_seed(args.seed, view) for view in range(photo_args.cached_views)],
+                    mixed_precision=args.mixed_precision,
+                    batch_size=args.per_device_eval_batch_size,
+                    num_workers=args.dataloader_num_workers,
+                )
+            )
+        seconds_of_cache = time.perf_counter() - started
+        results = train(
+            model,
+            train_photos,
+            args,
+            photos["query"],
+            photos["database"],
+            train_sampler=sampler,
+            saved_beside=[processor, tokenizer],
+        )
+    folder = Path(args.output_dir)
+    if not state.is_main_process:
+        return folder
+    for dataset in photos.values():
+        dataset.report_bad_images()
+    results |= {"photos": {"name": splits.name, **splits.counts}, "preset": model_args.preset}
+    results |= {"augmentation": augmentation, "cached_views": photo_args.cached_views if keeps_states else None}
+    if keeps_states:
+        results["cache_runtime"] = seconds_of_cache
+    if regions is not None:
+        results["regions"] = regions
+    write_outputs(folder, model, processor, results, photos["query"], splits)
+    write_model_card(folder, model.config, CardPhotos.from_splits(splits), results, repo_id, model_args.license)
+    print(f"mAP {results['eval_map']:.4f} ({results['eval_num_queries']} queries); model in {folder}")
+    if model_args.push_to_hub:
+        commit = push_to_hub(folder, repo_id, include_code=model_args.include_code)
+        print(f"uploaded: {commit.commit_url}")
+    return folder
+
+
+def parse_arguments(words: list[str]) -> tuple[TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments]:
+    """Command line, file -> arguments; the toy birds from scratch have defaults of their own."""
+    parser = HfArgumentParser((TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments))
+    parser.set_defaults(output_dir=None)
+    from_file: dict[str, Any] = {}
+    if words and words[0].endswith((".json", ".yaml", ".yml")):
+        from_file = read_argument_file(words.pop(0))
+        if unknown := from_file.keys() - vars(parser.parse_args([])).keys():
+            raise ValueError(f"unknown options in the file of arguments: {sorted(unknown)}")
+        parser.set_defaults(**from_file)
+    first_look = parser.parse_args(words)
+    if first_look.dataset == TOY_BIRDS and first_look.model_name_or_path is None:
+        parser.set_defaults(**(TOY_RECIPE | from_file))
+        return parser.parse_args_into_dataclasses(words)
+    if first_look.model_name_or_path is None:
+        from_file = {"model_name_or_path": DEFAULT_VISION, "text_model_name_or_path": TEXT} | from_file
+        print(f"building on {DEFAULT_VISION}, with the words of {TEXT}", flush=True)
+    path = first_look.model_name_or_path
+    base = Dinov2Config() if path is None else _load_config(path)
+    if not isinstance(base, ConceptHashConfig):
+        design = model_fields(first_look.preset, vision_config_of(base), first_look.read_out or "attention")
+        joins = design.get("first_adapted_layer", 0)
+        recipe = training_fields(first_look.preset, joins)
+        if first_look.preset == "fast" and fast_in_bfloat16():
+            recipe["mixed_precision"] = "bf16"
+        parser.set_defaults(**(recipe | from_file))
+    return parser.parse_args_into_dataclasses(words)
+
+
+def keeps_frozen_states(args: PhotoArguments, preset: Preset, model: ConceptHashModel, splits: PhotoSplits) -> bool:
+    """Whether the frozen layers are computed once: as asked for, else for small sets by the fast preset."""
+    if args.cache_frozen_layers is not None:
+        return args.cache_frozen_layers
+    joins_late = model.config.vision_config.first_adapted_layer > 0 and model.config.freeze_backbone
+    num_photos = splits.counts.get("train")  # None of a stream
+    new_each_epoch = args.cached_views == 1 and args.augmentation not in (None, "none")
+    if preset != "fast" or not joins_late or num_photos is None or new_each_epoch:
+        return False
+    return frozen_states_size(model, num_photos, args.cached_views) <= LARGEST_CACHE
+
+
+def read_argument_file(path: str) -> dict[str, str]:
+    """Options by name; as texts, which argparse then reads as it does on the command line."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        options = yaml.load(text, Loader=yaml.BaseLoader) or {}  # JSON is YAML too
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the file of arguments {path}: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"the file of arguments {path} should hold options by name, e.g. num_bits: 32")
+    if several := sorted(f"{name}" for name, value in options.items() if not isinstance(value, str)):
+        raise ValueError(f"the file of arguments {path} should hold one value for each option, not for {several}")
+    return {name: value for name, value in options.items() if value not in ("", "null")}
+
+
+def check_photos(splits: PhotoSplits, state: PartialState, num_workers: int) -> None:
+    """Read them all once: an unreadable photo would else be met in the middle, or after the last epoch.
+
+    Raises:
+        ValueError: if some cannot be read.
+    """
+    bad: list[BadImage] = []
+    if state.is_main_process:
+        different = {id(photos): photos for photos in (splits.train, splits.query, splits.database)}
+        for photos in different.values():
+            if isinstance(photos, datasets.Dataset):
+                bad += find_bad_images(photos, splits.image_column, num_workers)
+    (bad,) = broadcast_object_list([bad])
+    if bad:
+        raise ValueError(
+            f"{len(bad)} of the photos cannot be read, such as {bad[0].path}: {bad[0].reason}. Repair or remove them, "
+            "or leave them out with --on_bad_image skip"
+        )
+
+
+def new_output_dir(stem: str, state: PartialState) -> str:
+    """Make a folder that no other run has, the same for all processes."""
+    stem = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = None
+    if state.is_main_process:
+        for folder in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))):
+            try:
+                Path(folder).mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+    return broadcast_object_list([folder])[0]
+
+
+def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
+    """A new model on a backbone, or a saved one with the classes of these photos."""
+    path = args.model_name_or_path
+    if path is not None and isinstance(_load_config(path), ConceptHashConfig):
+        return _load_for_fine_tuning(path, args.config_kwargs(), splits)
+    new = {"class_names": splits.class_names, "template": splits.template, "preset": args.preset}
+    new |= args.config_kwargs()
+    if path is not None:
+        text = text_source(path, args.text_model_name_or_path) or TEXT
+        return ConceptHashModel.from_backbone(path, text=text, **new), load_tokenizer(text)
+    # transformers saves on the first process only, so all read what that one has written
+    state = PartialState()
+    (folder,) = broadcast_object_list([tempfile.mkdtemp() if state.is_main_process else None])
+    if state.is_main_process:
+        save_toy_clip(folder, splits.class_names)
+    state.wait_for_everyone()
+    model, tokenizer = ConceptHashModel.from_clip(folder, **new), AutoTokenizer.from_pretrained(folder)
+    model.config.base_model_name_or_path = None
+    state.wait_for_everyone()
+    if state.is_main_process:
+        shutil.rmtree(folder)
+    return model, tokenizer
+
+
+def _load_config(path: str) -> Any:
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--model_name_or_path {path} cannot be loaded ({' '.join(str(error).split())}). Without a network, give "
+            "folders: --model_name_or_path with a DINOv2, ViT, CLIP or SigLIP, --text_model_name_or_path with a CLIP"
+        ) from error
+
+
+def _load_for_fine_tuning(
+    path: str, config_kwargs: dict[str, Any], splits: PhotoSplits
+) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
+    """Backbone, adapters, concepts and hash function stay; class embeddings and centroids are of the new classes."""
+    saved = AutoConfig.from_pretrained(path)
+    for name in FIXED_BY_TRAINING:
+        has = getattr(saved if hasattr(saved, name) else saved.vision_config, name)
+        if config_kwargs.get(name, has) != has:
+            raise ValueError(f"--{name} {config_kwargs[name]}: the saved model {path} has {has}")
+    changed = {name: value for name, value in config_kwargs.items() if name not in FIXED_BY_TRAINING}
+    model = ConceptHashModel.from_pretrained(path, **changed)
+    if model.text_model is None:
+        raise ValueError(f"{path} was saved without its text tower, which new class names need")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model.image_processor = AutoImageProcessor.from_pretrained(path)
+    model.set_classes(
+        splits.class_names, embed_class_names(model.text_model, tokenizer, splits.class_names, splits.template)
+    )
+    model.config.prompt_template = splits.template
+    return model, tokenizer
+
+
+def write_outputs(
+    folder: Path,
+    model: ConceptHashModel,
+    processor: BaseImageProcessor,
+    results: dict[str, Any],
+    query_photos: Dataset,
+    splits: PhotoSplits,
+) -> None:
+    """What belongs beside the weights: results, a first picture."""
+    write_json(folder / "all_results.json", results)
+    shown = some_photos(query_photos, 4)
+    names = [class_names_of(photo["labels"], splits.query_class_names) for photo in shown]
+    captions = [", ".join(map(clean_class_name, words)) for words in names]
+    pixel_values = torch.stack([photo["pixel_values"] for photo in shown])
+    with replacing(folder / "concepts.png") as part:
+        concept_sheet(model, pixel_values, processor, captions).save(part)
+
+
+def class_names_of(labels: int | torch.Tensor, names: Sequence[str]) -> list[str]:
+    """Names of a photo's one label, or of its multi-hot labels."""
+    return [names[labels]] if isinstance(labels, int) else [names[label] for label in labels.nonzero().flatten()]
+
+
+def some_photos(dataset: Dataset, number: int) -> list[dict[str, Any]]:
+    """A few readable photos: of classes from all over the list, or the beginning of a stream."""
+    if not hasattr(dataset, "__len__"):
+        return list(itertools.islice(dataset, number))
+    first_of_class: dict[Any, int] = {}
+    for row, label in enumerate(dataset.labels):
+        first_of_class.setdefault(label if isinstance(label, int) else tuple(label), row)
+    rows = [first_of_class[label] for label in sorted(first_of_class)]
+    photos = []
+    for row in rows[:: max(1, len(rows) // number)][:number]:
+        try:
+            photos.append(dataset[row])
+        except BadImageError:
+            continue
+    return photos

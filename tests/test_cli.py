@@ -1,0 +1,241 @@
+"""The command `concepthash`, as people type it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from configparser import ConfigParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bird_photos import NAMES, save_untrained, write_photos
+from PIL import Image
+from test_hasher import phone_photo
+
+from concepthash_hf import ConceptHasher
+from concepthash_hf.hasher import open_photo_index
+from concepthash_hf.index import HammingIndex
+
+COMMANDS = "demo photos train index search explain report evaluate duplicates export push".split()
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "datasets", "faiss", "scipy")
+
+
+def concepthash(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "concepthash_hf", *map(str, words)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+    )
+
+
+@pytest.fixture
+def typed(monkeypatch, tmp_path, capsys):
+    """Runs a command in this process, which has torch already; gives its lines."""
+    from concepthash_hf.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, status: int = 0) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["concepthash", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert (ended.value.code or 0) == status, printed.err
+        return (printed.out if status == 0 else printed.err).splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_untrained(tmp_path_factory.mktemp("model") / "untrained")
+
+
+@pytest.fixture
+def birds(tmp_path):
+    return write_photos(tmp_path / "birds", 4)
+
+
+def test_it_is_installed_under_its_name():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    module, function = setup["options.entry_points"]["console_scripts"].strip().partition("= ")[2].split(":")
+    assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+def test_help_teaches_and_imports_nothing_heavy():
+    """Measured in what is imported: that is what takes the time, on any machine."""
+    code = f"""
+import sys
+from concepthash_hf.cli import main
+for words in [["--help"]] + [[name, "--help"] for name in {COMMANDS}]:
+    sys.argv = ["concepthash", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code
+assert not [name for name in {HEAVY} if name in sys.modules]
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("Example: concepthash") == len(COMMANDS)
+
+
+def test_codes_and_index_do_without_torch():
+    code = """
+import sys
+import numpy as np
+from concepthash_hf import codes
+from concepthash_hf.index import HammingIndex
+packed = codes.pack_bits(np.eye(8, dtype=np.uint8))
+index = HammingIndex.from_codes(packed, num_bits=8, num_concepts=2)
+assert index.search(packed[:1], 2).distances.tolist() == [[0, 2]]
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("first", ["transformers", "concepthash_hf"])
+def test_auto_classes_know_the_models_whoever_is_imported_first(saved, first):
+    second = {"transformers": "concepthash_hf", "concepthash_hf": "transformers"}[first]
+    code = f"""
+import {first}, {second}
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
+assert type(AutoConfig.from_pretrained({str(saved)!r})).__name__ == "ConceptHashConfig"
+assert type(AutoModel.from_pretrained({str(saved)!r})).__name__ == "ConceptHashModel"
+assert type(AutoImageProcessor.from_pretrained({str(saved)!r})).__name__ == "CLIPImageProcessor"
+assert type(AutoProcessor.from_pretrained({str(saved)!r})).__name__ == "CLIPImageProcessor"
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_wrong_call_is_a_line_and_a_hint(typed, birds):
+    assert typed("index", status=2)[-1] == "Error: Missing argument 'PHOTOS'."
+    assert "there is no index in outputs/index-birds yet" in typed("index", birds, status=2)[-1]
+    assert "Missing option '--index'" in typed("search", "owl", status=2)[-1]
+    assert typed("photos", birds, "--colour", "red", status=2)[-1].startswith("concepthash: error:")
+    assert typed("photos", "no/such/photos", status=1)[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_photos_are_asked_for_and_not_guessed(typed, saved, command):
+    (error,) = typed(command, "--model", saved, status=2)
+    assert error.startswith("error: which photos? Name a folder")
+
+
+def test_photos_says_what_is_understood(typed, birds):
+    (birds / NAMES[0] / "raw.nef").write_bytes(b"II*\0")
+    first, *_, last = typed("photos", birds)
+    assert first.startswith("birds: 5 classes: ") and last == f"next: concepthash train {birds} --output_dir my_model"
+    found = json.loads("\n".join(typed("photos", birds, "--json")))
+    assert found["classes"] == 5 and found["class_names"] == sorted(NAMES)
+    flat = birds / NAMES[0]
+    first, *_, last = typed("photos", flat)
+    assert first == f"{NAMES[0]}: 5 photos" and last.startswith(f"next: concepthash index {flat}")
+
+
+def test_from_photos_to_hits_to_why(typed, birds, saved, tmp_path):
+    first, *_, summary, last = typed("index", birds, "--model", saved)
+    assert first == "birds: 20 photos" and summary == "20 photos in outputs/index-birds: +20 new, 0 changed, 0 gone"
+    assert last == "next: concepthash search PHOTO_OR_WORDS --index outputs/index-birds"
+    photo = birds / NAMES[2] / "1.png"
+    lines = typed("search", photo, "spotted owl", "--index", "outputs/index-birds", "-k", 3)
+    assert lines[0] == "20 photos in outputs/index-birds" and lines[2] == "1.png" and "spotted owl" in lines
+    assert np.asarray(Image.open(tmp_path / "search.png")).std() > 20
+    assert lines[-1].startswith(f"next: concepthash explain {photo} {birds}")
+    found = json.loads("\n".join(typed("search", photo, "--index", "outputs/index-birds", "--json")))
+    expected = ConceptHasher(saved).index(birds).search(str(photo), k=10)
+    assert found == [json.loads(json.dumps(expected.to_dict()))]
+    lines = typed(*lines[-1].removeprefix("next: concepthash ").split())
+    assert lines[-1] == f"next: concepthash report PHOTOS --model {saved}" and (tmp_path / "explanation.png").is_file()
+    assert typed("explain", photo, "--model", saved)[0].startswith("concept 1: ")
+    weighted = typed("search", photo, "--index", "outputs/index-birds", "--concepts", "1", "--concepts", "3=0.5")
+    assert weighted[2] == "1.png"
+    assert (
+        "takes numbers from 1 to 3"
+        in typed("search", photo, "--index", "outputs/index-birds", "--concepts", "4", status=2)[-1]
+    )
+
+
+def test_a_collection_that_changes(typed, birds, saved):
+    typed("index", birds, "--model", saved, "--index", "index")
+    shutil.copy(birds / NAMES[0] / "0.png", birds / NAMES[3] / "copy.png")
+    (birds / NAMES[1] / "0.png").write_bytes(b"no picture")
+    (birds / NAMES[2] / "0.png").unlink()
+    lines = typed("index", birds, "--index", "index")
+    assert lines[-2] == "19 photos in index: +1 new, 0 changed, 1 gone, 1 unreadable"
+    assert any(line.startswith(f"  unreadable: {birds / NAMES[1] / '0.png'}: not a picture") for line in lines)
+    groups = json.loads("\n".join(typed("duplicates", "--index", "index", "--json")))
+    assert any({f"{NAMES[0]}/0.png", f"{NAMES[3]}/copy.png"} <= set(group) for group in groups)
+    moved = birds.rename(birds.with_name("moved"))
+    assert typed("index", moved, "--index", "index")[-2].endswith("+0 new, 0 changed, 0 gone, 1 unreadable")
+    other = write_photos(birds.with_name("other"), 1)
+    error = typed("index", other, "--index", "index", status=1)[-1]
+    assert error == f"error: this is an index of {moved}, not of {other}: give another folder for the index"
+    assert len(HammingIndex.load("index")) == 19
+
+
+def test_another_model_a_model_without_processor_and_a_second_writer(typed, birds, saved, tmp_path):
+    typed("index", birds, "--model", saved, "--index", "index")
+    other = save_untrained(tmp_path / "other", seed=1)
+    assert "made by untrained at revision" in typed("search", "owl", "--index", "index", "-m", other, status=1)[-1]
+    assert "made by untrained at revision" in typed("index", birds, "--index", "index", "-m", other, status=1)[-1]
+    (other / "preprocessor_config.json").unlink()
+    assert "no image processor in" in typed("index", birds, "--index", "new", "-m", other, status=1)[-1]
+    assert not (tmp_path / "new").exists()
+    assert len(open_photo_index("index")) == 20
+
+
+def test_a_phone_photo_has_one_code_from_python_script_and_command(typed, run_in_script, saved, tmp_path):
+    phone = tmp_path / "phone"
+    phone.mkdir()
+    photo = phone_photo(phone / "phone.jpg")
+    write_photos(phone / "birds", 1)
+    code = ConceptHasher(saved).encode(photo)
+    typed("index", phone, "--model", saved, "--index", "index")
+    run_in_script("--model", saved, "--dataset", phone, "--output_dir", tmp_path / "codes")
+    for folder in (tmp_path / "index", tmp_path / "codes" / "index"):
+        assert HammingIndex.load(folder).get_codes(["phone.jpg"]).tolist() == code.tolist()
+    found = json.loads(
+        "\n".join(typed("search", photo, "--index", tmp_path / "codes" / "index", "-m", saved, "--json"))
+    )
+    assert found[0]["hits"][0] | {"id": "phone.jpg", "distance": 0} == found[0]["hits"][0]
+
+
+@pytest.fixture
+def run_in_script(monkeypatch):
+    from concepthash_hf.scripts.encode import main
+
+    return lambda *words: main(list(map(str, words)))
+
+
+def test_ctrl_c_keeps_what_is_hashed(birds, saved, tmp_path):
+    """A real process, stopped while it hashes 3,000 photos."""
+    for name in NAMES:
+        for number in range(600):
+            os.link(birds / name / f"{number % 4}.png", birds / name / f"more-{number}.png")
+    words = ["index", birds, "--model", saved, "--index", tmp_path / "index"]
+    command = [sys.executable, "-m", "concepthash_hf", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    assert "photos" in process.stdout.readline()
+    while "%" not in (character := process.stderr.read(1)) and character:
+        pass
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same again goes on from there" in error.splitlines()[-1]
+    kept = len(HammingIndex.load(tmp_path / "index"))
+    assert 0 < kept < 3020
+    again = concepthash(*words)
+    assert f"+{3020 - kept} new, 0 changed, 0 gone" in again.stdout, again.stderr
