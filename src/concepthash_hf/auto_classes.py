@@ -1,26 +1,22 @@
-"""The Auto classes of transformers know our models: they are told as soon as they are imported, and not before.
+"""The Auto classes of transformers know our models, as soon as they are imported, and without importing torch for it.
 
-Telling them takes torch and all of transformers, which is why `import concepthash_hf` only leaves a note with Python's
-import system: the modules of the Auto classes, and ours, call `_register` once they have been imported.
+`import concepthash_hf` only leaves a note with Python's import system: the modules of the Auto classes, and ours, call
+`_register` once they have been imported. transformers imports in circles, so nothing that is in the middle of one of
+them may be needed then: models are registered by name, and by themselves once they are imported anyway.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
 _PACKAGE = __name__.rpartition(".")[0]
 _CONFIGURATION, _MODELING = f"{_PACKAGE}.configuration_concepthash", f"{_PACKAGE}.modeling_concepthash"
+_MODELS = {"ConceptHashConfig": "ConceptHashModel", "ConceptHashVisionConfig": "ConceptHashVisionModel"}
 _AUTO = "transformers.models.auto"
-# the module of an Auto class -> the module of ours that it has to know
-_NEEDS = {
-    f"{_AUTO}.configuration_auto": _CONFIGURATION,
-    f"{_AUTO}.modeling_auto": _MODELING,
-    f"{_AUTO}.image_processing_auto": _MODELING,
-    f"{_AUTO}.processing_auto": _MODELING,
-}
-_registered: set[str] = set()
 
 
 def register_when_imported() -> None:
@@ -30,21 +26,78 @@ def register_when_imported() -> None:
     _register()
 
 
-def _register() -> None:
-    """Register with what is there by now; while a module of ours is being imported it is too early, and later not."""
-    for auto, ours in _NEEDS.items():
-        if auto not in _registered and _is_ready(auto) and (ours not in sys.modules or _is_ready(ours)):
-            _registered.add(auto)
-            _REGISTER[auto]()
+class ModelByName:
+    """Stands for a model's class until it is needed."""
+
+    def __init__(self, name: str) -> None:
+        self._class_name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(import_module(_MODELING), self._class_name), attribute)
 
 
-def _is_ready(name: str) -> bool:
-    """Whether a module is imported to its end."""
-    module = sys.modules.get(name)
-    return module is not None and name not in _being_imported
+class ImageProcessorAlone:
+    """What AutoProcessor gives for our models: their image processor."""
+
+    @staticmethod
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        """See `AutoImageProcessor.from_pretrained`."""
+        from transformers import AutoImageProcessor
+
+        return AutoImageProcessor.from_pretrained(*args, **kwargs)
 
 
+def _register_configs(auto: ModuleType) -> None:
+    for config in _configs():
+        auto.AutoConfig.register(config.model_type, config)
+
+
+def _register_names(auto: ModuleType) -> None:
+    for config in _configs():
+        auto.AutoModel.register(config, ModelByName(_MODELS[config.__name__]))
+
+
+def _register_image_processors(auto: ModuleType) -> None:
+    for config in _configs():
+        auto.IMAGE_PROCESSOR_MAPPING.register(config, {"torchvision": "CLIPImageProcessor"})
+
+
+def _register_processors(auto: ModuleType) -> None:
+    for config in _configs():
+        auto.AutoProcessor.register(config, ImageProcessorAlone)
+
+
+def _register_models(modeling: ModuleType) -> None:
+    auto = import_module(f"{_AUTO}.modeling_auto")
+    for config in _configs():
+        auto.AutoModel.register(config, getattr(modeling, _MODELS[config.__name__]), exist_ok=True)
+
+
+def _configs() -> list[type]:
+    configuration = import_module(_CONFIGURATION)
+    return [getattr(configuration, name) for name in _MODELS]
+
+
+# in this order: names before the models themselves
+_STEPS: dict[str, Callable[[ModuleType], None]] = {
+    f"{_AUTO}.configuration_auto": _register_configs,
+    f"{_AUTO}.modeling_auto": _register_names,
+    f"{_AUTO}.image_processing_auto": _register_image_processors,
+    f"{_AUTO}.processing_auto": _register_processors,
+    _MODELING: _register_models,
+}
+_done: set[str] = set()
 _being_imported: set[str] = set()
+
+
+def _register() -> None:
+    """Do what can be done by now; while our configuration is being imported nothing can, and then this is called."""
+    if _CONFIGURATION in _being_imported:
+        return
+    for name, step in _STEPS.items():
+        if name in sys.modules and name not in _being_imported | _done:
+            _done.add(name)
+            step(sys.modules[name])
 
 
 class _Finder(MetaPathFinder):
@@ -53,7 +106,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in _NEEDS and fullname not in _NEEDS.values():
+        if fullname not in _STEPS and fullname != _CONFIGURATION:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -79,49 +132,3 @@ class _ListeningLoader(Loader):
         finally:
             _being_imported.discard(module.__name__)
         _register()
-
-
-def _register_configs() -> None:
-    from transformers.models.auto.configuration_auto import AutoConfig
-
-    from .configuration_concepthash import ConceptHashConfig, ConceptHashVisionConfig
-
-    for config in (ConceptHashConfig, ConceptHashVisionConfig):
-        AutoConfig.register(config.model_type, config)
-
-
-def _register_models() -> None:
-    from transformers.models.auto.modeling_auto import AutoModel
-
-    from .modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
-
-    for model in (ConceptHashModel, ConceptHashVisionModel):
-        AutoModel.register(model.config_class, model)
-
-
-def _register_image_processors() -> None:
-    from transformers import CLIPImageProcessor
-    from transformers.models.auto.image_processing_auto import AutoImageProcessor
-
-    from .configuration_concepthash import ConceptHashConfig, ConceptHashVisionConfig
-
-    for config in (ConceptHashConfig, ConceptHashVisionConfig):
-        AutoImageProcessor.register(config, image_processor_classes={"torchvision": CLIPImageProcessor})
-
-
-def _register_processors() -> None:
-    from transformers import CLIPImageProcessor
-    from transformers.models.auto.processing_auto import AutoProcessor
-
-    from .configuration_concepthash import ConceptHashConfig, ConceptHashVisionConfig
-
-    for config in (ConceptHashConfig, ConceptHashVisionConfig):
-        AutoProcessor.register(config, CLIPImageProcessor)
-
-
-_REGISTER = {
-    f"{_AUTO}.configuration_auto": _register_configs,
-    f"{_AUTO}.modeling_auto": _register_models,
-    f"{_AUTO}.image_processing_auto": _register_image_processors,
-    f"{_AUTO}.processing_auto": _register_processors,
-}

@@ -427,7 +427,9 @@ def _read_options(words: Sequence[str]) -> dict[str, Any]:
 
     from .data.options import ReadOptions
 
-    (options,) = HfArgumentParser(ReadOptions, prog="concepthash").parse_args_into_dataclasses(list(words))
+    parser = HfArgumentParser(ReadOptions, prog="concepthash")
+    parser.parse_args(list(words))  # which knows how a wrong call ends
+    (options,) = parser.parse_args_into_dataclasses(list(words))
     return {name: value for name, value in asdict(options).items() if value not in (None, False)}
 
 

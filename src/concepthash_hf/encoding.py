@@ -86,8 +86,8 @@ def encode_collection(
     of uint8. `datasets.load_dataset("parquet", data_files="<folder>/*.parquet")` opens them.
 
     Files that are there already are left as they are, unless one of their photos, or what is known of it, has changed
-    since: then the photos of that file are hashed again. Photos that cannot be read are listed in `unreadable.jsonl`; to
-    try them again once they are repaired, delete the files named there and call again.
+    since: then the photos of that file are hashed again. Photos that cannot be read are listed in `unreadable.jsonl`,
+    and are tried again once their files have changed.
 
     Args:
         model: on the device of the accelerator.
