@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from test_hasher import phone_photo
 from concepthash_hf import ConceptHasher
 from concepthash_hf.hasher import open_photo_index
 from concepthash_hf.index import HammingIndex
+from concepthash_hf.scripts.encode import main as encode
 
 COMMANDS = "demo photos train index search explain report evaluate duplicates export push".split()
 ROOT = Path(__file__).parents[1]
@@ -96,6 +96,7 @@ import sys
 import numpy as np
 from concepthash_hf import codes
 from concepthash_hf.index import HammingIndex
+from concepthash_hf.scripts.encode import main as encode
 packed = codes.pack_bits(np.eye(8, dtype=np.uint8))
 index = HammingIndex.from_codes(packed, num_bits=8, num_concepts=2)
 assert index.search(packed[:1], 2).distances.tolist() == [[0, 2]]
@@ -197,26 +198,20 @@ def test_another_model_a_model_without_processor_and_a_second_writer(typed, bird
     assert len(open_photo_index("index")) == 20
 
 
-def test_a_phone_photo_has_one_code_from_python_script_and_command(typed, run_in_script, saved, tmp_path):
+def test_a_phone_photo_has_one_code_from_python_script_and_command(typed, saved, tmp_path, capsys):
     phone = tmp_path / "phone"
     phone.mkdir()
     photo = phone_photo(phone / "phone.jpg")
     code = ConceptHasher(saved).encode(photo)
     typed("index", phone, "--model", saved, "--index", "index")
-    run_in_script("--model", saved, "--dataset", phone, "--output_dir", tmp_path / "codes")
+    encode(["--model", str(saved), "--dataset", str(phone), "--output_dir", str(tmp_path / "codes")])
+    capsys.readouterr()
     for folder in (tmp_path / "index", tmp_path / "codes" / "index"):
         assert HammingIndex.load(folder).get_codes(["phone.jpg"]).tolist() == code.tolist()
     found = json.loads(
         "\n".join(typed("search", photo, "--index", tmp_path / "codes" / "index", "-m", saved, "--json"))
     )
     assert found[0]["hits"][0] | {"id": "phone.jpg", "distance": 0} == found[0]["hits"][0]
-
-
-@pytest.fixture
-def run_in_script(monkeypatch):
-    from concepthash_hf.scripts.encode import main
-
-    return lambda *words: main(list(map(str, words)))
 
 
 def test_ctrl_c_keeps_what_is_hashed(birds, saved, tmp_path):
@@ -228,9 +223,10 @@ def test_ctrl_c_keeps_what_is_hashed(birds, saved, tmp_path):
     command = [sys.executable, "-m", "concepthash_hf", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
     assert "photos" in process.stdout.readline(), process.communicate()[1]
-    while "%" not in (character := process.stderr.read(1)) and character:
-        pass
-    time.sleep(0.2)
+    seen = ""
+    while "hashing:" not in seen:
+        assert (character := process.stderr.read(1)), seen
+        seen += character
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130 and "the same again goes on from there" in error.splitlines()[-1]

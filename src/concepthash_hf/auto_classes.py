@@ -54,7 +54,8 @@ def _register_configs(auto: ModuleType) -> None:
 
 def _register_names(auto: ModuleType) -> None:
     for config in _configs():
-        auto.AutoModel.register(config, ModelByName(_MODELS[config.__name__]))
+        # not AutoModel.register, which looks at the class
+        auto.MODEL_MAPPING.register(config, ModelByName(_MODELS[config.__name__]))
 
 
 def _register_image_processors(auto: ModuleType) -> None:

@@ -164,7 +164,11 @@ def train(
 
     Example: concepthash train my_photos --output_dir my_model
     """
-    given = {name: value for name, value in context.params.items() if name not in ("photos", "all_options")}
+    if photos is None and model_name_or_path is not None and resume_from_checkpoint is None:
+        from .data import PhotoArguments
+
+        photos = PhotoArguments().with_photos_of(model_name_or_path).dataset
+    given = _without(context, "photos", "all_options")
     words = ["--help"] if all_options else [*_words({"dataset": photos, **given}), *context.args]
     from .scripts.train import main as run_training
 
