@@ -34,7 +34,7 @@ def test_every_block_runs(tmp_path, monkeypatch, capsys):
             monkeypatch.setattr(sys, "argv", shlex.split(line))
             with pytest.raises(SystemExit) as ended:
                 main()
-            assert not ended.value.code, capsys.readouterr().err
+            assert not ended.value.code, ended.value.code
     printed = capsys.readouterr().out
     assert "12 photos in outputs/index-my_photos: +12 new, 0 changed, 0 gone" in printed
     assert printed.count("+0 new, 0 changed, 0 gone") == 2  # the command and Python

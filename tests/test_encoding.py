@@ -374,12 +374,13 @@ def test_the_spec_of_a_model_is_that_of_its_weights(saved, model, tmp_path):
 def test_a_corrected_label_and_a_replaced_photo_lose_their_old_rows(model, transform, tmp_path):
     photos, folder = write_photos(tmp_path / "photos", 3), tmp_path / "codes"
     table = photos / "photos.csv"
-    lines = [f"{name}/{number}.png,{name}" for name in NAMES for number in range(3)]
-    table.write_text("\n".join(["file,label", *lines]))
+    split = ("train", "train", "test")
+    lines = [f"{name}/{number}.png,{name},{split[number]}" for name in NAMES for number in range(3)]
+    table.write_text("\n".join(["file,label,split", *lines]))
     encode_collection(model, load_collection(table), transform, folder, photos_per_file=5)
     before = files_in(folder)
-    lines[0] = f"{NAMES[0]}/0.png,{NAMES[1]}"
-    table.write_text("\n".join(["file,label", *lines]))
+    lines[0] = f"{NAMES[0]}/0.png,{NAMES[1]},train"
+    table.write_text("\n".join(["file,label,split", *lines]))
     shutil.copy(photos / NAMES[4] / "0.png", photos / NAMES[3] / "2.png")
     encode_collection(model, load_collection(table), transform, folder, photos_per_file=5)
     rows = {row["id"]: row for row in rows_in(folder)}
@@ -387,5 +388,5 @@ def test_a_corrected_label_and_a_replaced_photo_lose_their_old_rows(model, trans
     assert rows[f"{NAMES[3]}/2.png"]["code"] == rows[f"{NAMES[4]}/0.png"]["code"]
     after = files_in(folder)
     assert [name for name in before if name.endswith(".parquet") and before[name] == after[name]] == [
-        "codes-00001-of-00003.parquet"  # none of its photos has changed
+        "codes-00001-of-00003.parquet"  # of ten photos to train on, the second five
     ]

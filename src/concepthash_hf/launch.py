@@ -46,8 +46,11 @@ def run_script(main: Callable[[], Any]) -> None:
     except Exception as error:
         if not isinstance(error, _EXPLAINED) and not any(_is_of(error, *named) for named in _EXPLAINED_OF):
             raise
-        print(f"error: {printable(_in_words(error))}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_status", 1))
+        message, status = f"error: {printable(_in_words(error))}", getattr(error, "exit_status", 1)
+        if status == 1:
+            sys.exit(message)
+        print(message, file=sys.stderr)
+        sys.exit(status)
     finally:
         logging.setLogRecordFactory(record_before)
         signal.signal(signal.SIGTERM, term_before)

@@ -76,7 +76,7 @@ def test_all_that_is_known_of_toy_birds(run, tmp_path, monkeypatch):
     few = partial(toy_birds, train_per_species=3, test_per_species=2, size=48)
     monkeypatch.setattr(concepthash_hf.data.load, "toy_birds", few)
     model = untrained(tmp_path, [species.name for species in SPECIES])
-    run("--model_name_or_path", model, "--output_dir", "report", "--num_photos", 1, "--num_queries", 1)
+    run("--model", model, "--dataset", "toy_birds", "--output_dir", "report", "--num_photos", 1, "--num_queries", 1)
     page = (tmp_path / "report" / "report.html").read_text()
     for title in ("Localisation", "Part discovery", "Diversity", "Faithfulness", "Region only", "Families"):
         assert f"<h3>{title}:" in page
