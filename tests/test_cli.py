@@ -97,7 +97,6 @@ import sys
 import numpy as np
 from concepthash_hf import codes
 from concepthash_hf.index import HammingIndex
-from concepthash_hf.scripts.encode import main as encode
 packed = codes.pack_bits(np.eye(8, dtype=np.uint8))
 index = HammingIndex.from_codes(packed, num_bits=8, num_concepts=2)
 assert index.search(packed[:1], 2).distances.tolist() == [[0, 2]]

@@ -358,7 +358,7 @@ class PhotoIndex:
         else:
             file = None if root is None else regular_file_below(root, path)
         if file is None:
-            where = "" if root is None else f" in {root}"
+            where = f" in {self.source.photos}" if self.source.photos else ""
             raise FileNotFoundError(
                 f"{path} is not there{where}; have the photos of this index moved? Say where they are now: "
                 "open_photo_index(index, photos=...), or --photos of the command"
