@@ -74,7 +74,7 @@ def _register_models(modeling: ModuleType) -> None:
         auto.AutoModel.register(config, getattr(modeling, _MODELS[config.__name__]), exist_ok=True)
 
 
-def _configs() -> list[type]:
+def _configs() -> list[Any]:
     configuration = import_module(_CONFIGURATION)
     return [getattr(configuration, name) for name in _MODELS]
 
