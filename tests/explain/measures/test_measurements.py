@@ -125,9 +125,9 @@ def test_values_of_another_form(file):
         read_measurements({"faithfulness": file["faithfulness"] | {"flips": 0.3}})
 
 
-@pytest.mark.parametrize("name", ["toy_birds", "cub100"])
-def test_files_of_before(name):
-    """Those beside the benchmark are of an earlier version."""
+@pytest.mark.parametrize("name", ["toy_birds", "cub100", "cub100_dinov2"])
+def test_the_files_beside_the_benchmark(name):
+    """Those beside the benchmark, most of them of an earlier version."""
     models = json.loads((BENCHMARKS / f"interpretability_{name}.json").read_text())["models"]
     for values in models.values():
         assert {"localisation", "diversity", "faithfulness_blur_10", "stability"} <= set(read_measurements(values))
