@@ -147,9 +147,7 @@ def test_sizes_that_would_fill_the_memory(tower):
     values = tiny_config().to_dict()
     where = values[tower]["backbone_config"] if tower == "vision_config" else values[tower]
     where["num_hidden_layers"] = 10**9
-    with pytest.raises(
-        StrictDataclassError, match="num_hidden_layers of a .* at most 1000, got 10{9}"
-    ):
+    with pytest.raises(StrictDataclassError, match="num_hidden_layers of a .* at most 1000, got 10{9}"):
         ConceptHashConfig(**values)
 
 
