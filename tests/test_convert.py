@@ -187,7 +187,8 @@ def test_the_reference_names_of_these_tests_are_the_golden_ones(state, folder):
 
 def test_a_clip_stored_in_16_bits_gives_a_float32_model(shared_dir, tmp_path):
     clip = shared_dir / "bench" / "tiny-clip"
-    model = ConceptHashModel.from_clip(clip, class_embeddings=torch.randn(2, 256), num_labels=2, num_bits=8)
+    published = {"preset": "paper", "num_labels": 2, "num_bits": 8}
+    model = ConceptHashModel.from_clip(clip, class_embeddings=torch.randn(2, 256), **published)
     converted = convert_reference_checkpoint(to_reference_names(model), clip)
     same(converted, model)
     assert {tensor.dtype for tensor in converted.state_dict().values()} == {torch.float32, torch.int64}

@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.utils.data import WeightedRandomSampler, default_collate
 
 import concepthash_hf.training as training
-from concepthash_hf import ConceptHashModel, whole_files
+from concepthash_hf import ConceptHashModel, modeling_concepthash, whole_files
 from concepthash_hf.checkpoints import newest_checkpoint
 from concepthash_hf.interruption import Interrupted
 from concepthash_hf.metrics import retrieval_metrics
@@ -709,7 +709,7 @@ def test_a_stream_too_short_for_a_batch(tmp_path):
 def test_the_host_looks_at_no_value_within_steps(tmp_path, monkeypatch):
     """Every look would make it wait for the accelerator; how often it looks may not depend on the number of steps."""
     # on a CPU, and only there, the model looks at the labels
-    monkeypatch.setattr(ConceptHashModel, "_check_labels", lambda *args, **kwargs: None)
+    monkeypatch.setattr(modeling_concepthash, "check_labels", lambda *args, **kwargs: None)
     looks: list[str] = []
 
     def count(name: str) -> None:

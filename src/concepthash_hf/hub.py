@@ -145,9 +145,9 @@ def _check_can_be_loaded(folder: Path) -> None:
             f"no saved model in {folder}: expected a folder with config.json and model.safetensors, such as "
             "model.save_pretrained or examples/train.py write"
         )
+    config = ConceptHashConfig.from_pretrained(folder)
     if not (folder / SMALL_WEIGHTS).is_file():
         return
-    config = ConceptHashConfig.from_pretrained(folder)
     bases = (config.base_model_name_or_path, config.text_base_name_or_path)
     for base in (base for base in bases if public_name(base) != base):
         raise ValueError(
