@@ -27,7 +27,8 @@ from concepthash_hf.index import HammingIndex
 from concepthash_hf.json_files import read_mapping
 from concepthash_hf.training import train
 
-SETTINGS = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# the same examples in every run: what another seed finds is mended in a change of its own
+SETTINGS = settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # what a script shows as one line, see launch.run_script
 EXPLAINED = (ValueError, OSError, StrictDataclassError)
 ANYTHING = st.one_of(

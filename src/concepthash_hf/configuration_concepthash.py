@@ -52,8 +52,10 @@ class _CheckpointConfig:
         """
         try:
             config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        except RecursionError:
-            raise ValueError(f"the config.json of {pretrained_model_name_or_path} is no JSON file") from None
+        except (RecursionError, TypeError, AttributeError):
+            raise ValueError(
+                f"the config.json of {pretrained_model_name_or_path} is no JSON file of a config"
+            ) from None
         _check_model_type(config_dict, pretrained_model_name_or_path, cls)
         _check_format(config_dict, pretrained_model_name_or_path)
         _check_towers(config_dict, pretrained_model_name_or_path)

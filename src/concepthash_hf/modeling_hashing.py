@@ -283,7 +283,11 @@ class HashingPreTrainedModel(PreTrainedModel):
 def _check_config_can_be_made(config_class: type[PreTrainedConfig], source: str | Path, hub_kwargs: dict) -> None:
     """A value of another type can break transformers anywhere: then say whose config it was."""
     try:
-        config_class.from_pretrained(source, **hub_kwargs)
+        config: Any = config_class.from_pretrained(source, **hub_kwargs)
+        parts = [config, *(getattr(config, name, None) for name in ("vision_config", "text_config"))]
+        for part in filter(None, parts):
+            if not isinstance(part.dtype, torch.dtype | None):
+                raise ValueError(f"dtype is {part.dtype!r}")
     except Exception as error:
         if isinstance(error, OSError | StrictDataclassError) or str(source) in str(error):
             raise
