@@ -1,11 +1,11 @@
 """What a hash model promises on a backbone of any family: one contract, run once for each."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -272,10 +272,7 @@ def test_weights_start_as_the_familys(folders):
     assert all(tensor.isfinite().all() for tensor in ours.values())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("onnx") is None, reason="needs the extra onnx")
 def test_onnx_gives_the_same_codes(folders, tmp_path):
-    import onnxruntime
-
     model, pixel_values = trained(build(folders)), photos(3)
     export_onnx(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")

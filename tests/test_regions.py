@@ -1,11 +1,11 @@
 """The read-out by regions: what it guarantees, on every family, and how it is kept, trained and learned."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from families import FAMILIES, PREFIX_TOKENS, SIZES, save_backbone, save_text_model
@@ -316,10 +316,6 @@ def test_torch_export_and_onnx_give_the_same_codes(backbone, text, tmp_path):
     with torch.no_grad():
         expected = tower(pixel_values).code_logits
         torch.testing.assert_close(program.module()(pixel_values).code_logits, expected)
-    if importlib.util.find_spec("onnx") is None:
-        pytest.skip("needs the extra onnx")
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(export_onnx(model, tmp_path / "model.onnx"))
     logits, codes = session.run(None, {"pixel_values": pixel_values.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-4)
