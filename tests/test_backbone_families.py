@@ -417,7 +417,7 @@ def test_class_embeddings_of_another_width(folders):
         ({"num_concepts": 17, "num_bits": 34}, "17 concepts are more than the 16 patches"),
         ({"first_adapted_layer": 3}, "first_adapted_layer must lie in 0 ... 2"),
         ({"backbone_config": {"model_type": "no_such"}}, "'no_such', which transformers does not know"),
-        ({"centroid_std": 0}, "centroid_std must be positive"),
+        ({"centroid_std": 0}, "centroid_std must be finite and positive"),
     ],
 )
 def test_shapes_that_do_not_fit(fields, message):

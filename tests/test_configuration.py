@@ -1,6 +1,7 @@
 """The configs: strict fields, round trips, sub-configs, the Auto classes."""
 
 import json
+import math
 
 import pytest
 from common import TINY_TEXT, TINY_VISION, tiny_config
@@ -178,10 +179,12 @@ def test_impossible_towers_are_refused(kind, fields, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"diversity_weight": -1}, "weights must not be negative.*'diversity': -1"),
-        ({"concept_weight": -0.5}, "weights must not be negative.*'concept': -0.5"),
+        ({"diversity_weight": -1}, "weights must be finite and not negative.*'diversity': -1"),
+        ({"concept_weight": -0.5}, "weights must be finite and not negative.*'concept': -0.5"),
+        ({"diversity_weight": math.nan}, "weights must be finite.*'diversity': nan"),
+        ({"scale": math.inf}, "margin and scale must be finite.* inf"),
         ({"class_embedding_dim": 0}, "class_embedding_dim must be positive or None, got 0"),
-        ({"margin": -0.2}, "margin must not be negative.*-0.2"),
+        ({"margin": -0.2}, "margin not negative.* -0.2"),
         ({"scale": 0}, "scale positive.* 0"),
         ({"margin": "0.2"}, "'margin'"),
     ],

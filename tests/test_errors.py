@@ -3,25 +3,31 @@
 Hypothesis makes them of valid ones. A kind that turns up in the field is added here first.
 """
 
+import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from common import forget_checksums, tiny_clip_config, tiny_model, to_reference_names
 from huggingface_hub.errors import StrictDataclassError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from runs import TinyPhotos, arguments, untrained
 
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.checkpoints import read_progress
 from concepthash_hf.convert import convert_reference_checkpoint
+from concepthash_hf.data import PhotoSplits, load_photos
 from concepthash_hf.encoding import read_plan
 from concepthash_hf.index import HammingIndex
 from concepthash_hf.json_files import read_mapping
@@ -120,6 +126,79 @@ def test_a_file_of_families_or_measurements(tmp_path, content):
     (tmp_path / "families.json").write_bytes(content)
     with pytest.raises(ValueError, match="families.json"):
         read_mapping(tmp_path / "families.json")
+
+
+TABLES: dict[str, Callable[[Path, list], Any]] = {
+    "jsonl": lambda file, rows: file.write_text("\n".join(map(json.dumps, rows))),
+    "json": lambda file, rows: file.write_text(json.dumps(rows)),
+    "csv": lambda file, rows: write_csv(file, rows),
+    "parquet": lambda file, rows: pq.write_table(pa.Table.from_pylist(rows), file),
+}
+
+
+def write_csv(file: Path, rows: list) -> None:
+    """As spreadsheets and pandas do: every value is its text."""
+    with file.open("w", newline="", errors="replace") as opened:
+        writer = csv.DictWriter(opened, ["file_name", "label", "split", "parts"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(row if isinstance(row, dict) else {"label": row} for row in rows)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Eight pictures, and rows that list them; nothing is left in the user's cache."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(8):
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(folder / f"{number}.png")
+    splits = ["train"] * 6 + ["test"] * 2
+    rows = [
+        {"file_name": f"{number}.png", "label": "ab"[number % 2], "split": split, "parts": {"head": [1, 2]}}
+        for number, split in enumerate(splits)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield folder, rows
+
+
+def look_through(splits: PhotoSplits) -> None:
+    """All that training does with photos: every one is decoded."""
+    photos = splits.torch_dataset("train", lambda picture: torch.zeros(1))
+    assert all("labels" in photos[row] for row in range(len(photos)))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@given(data=st.data())
+@SETTINGS
+def test_tables_of_photos_of_another_shape(photos, kind, data):
+    """It is read, or one error names the file or the picture."""
+    folder, rows = photos
+    file = folder / f"photos.{kind}"
+    file.unlink(missing_ok=True)
+    try:
+        TABLES[kind](file, changed(rows, data))
+    except (pa.ArrowException, OverflowError, AttributeError, TypeError):
+        assume(False)  # what parquet itself cannot hold
+    try:
+        look_through(load_photos(file))
+    except EXPLAINED as error:
+        assert "photos" in str(error), error
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@given(position=st.integers(0, 10**9), content=st.binary(max_size=20))
+@SETTINGS
+def test_damaged_tables_of_photos(photos, kind, position, content):
+    folder, rows = photos
+    file = folder / f"photos.{kind}"
+    TABLES[kind](file, rows)
+    damaged = bytearray(file.read_bytes())
+    position %= len(damaged)
+    damaged[position : position + len(content)] = content
+    file.write_bytes(damaged)
+    try:
+        look_through(load_photos(file))
+    except EXPLAINED as error:
+        assert "photos" in str(error), error
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The shape of a ConceptHash model, and the format of its checkpoints."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -377,12 +378,15 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
             name: getattr(self, f"{name}_weight")
             for name in ("classification", "quantization", "concept", "diversity")
         }
-        if any(weight < 0 for weight in weights.values()):
-            raise ValueError(f"loss weights must not be negative, got {weights}")
-        if not (0 <= self.margin and 0 < self.scale):
-            raise ValueError(f"margin must not be negative and scale positive, got {self.margin} and {self.scale}")
-        if self.centroid_std <= 0:
-            raise ValueError(f"centroid_std must be positive, got {self.centroid_std}")
+        if not all(0 <= weight < math.inf for weight in weights.values()):
+            raise ValueError(f"loss weights must be finite and not negative, got {weights}")
+        if not (0 <= self.margin < math.inf and 0 < self.scale < math.inf):
+            raise ValueError(
+                f"margin and scale must be finite, margin not negative and scale positive; got {self.margin} and "
+                f"{self.scale}"
+            )
+        if not 0 < self.centroid_std < math.inf:
+            raise ValueError(f"centroid_std must be finite and positive, got {self.centroid_std}")
         if self.vision_config.read_out == "regions" and not self.freeze_backbone:
             raise ValueError(
                 "read_out='regions' needs freeze_backbone=True: regions are found by the backbone as it is"

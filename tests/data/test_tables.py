@@ -3,6 +3,8 @@
 import json
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -243,3 +245,52 @@ def test_index_line_that_is_not_understood_is_named(folder, line):
     (folder / "test.txt").write_text("a/2.png 0\n")
     with pytest.raises(ValueError, match=r"train\.txt, line 3: expected a path"):
         load_photos(folder)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            {"label": 12345678901234567890123},
+            r"photos\.jsonl, row 1: column 'label' holds a number of more than 64 bits",
+        ),
+        ({"label": 1e300}, r"photos\.jsonl, row 1: .* should hold class names or whole numbers from 0, got 1e\+300"),
+        ({"parts": {"beak": "left"}}, r"row 1: column 'parts' should hold {name: \[x, y\]} in pixels, got 'left'"),
+        ({"parts": {"beak": [1, 2, 3]}}, r"row 1: column 'parts' should hold .*, got \[1, 2, 3\] for 'beak'"),
+        (
+            {"parts": {f"part {number}": [1, 2] for number in range(20_000)}},
+            r"photos\.jsonl: column 'parts': 20000 different names, such as 'part 0', in objects; at most 1000",
+        ),
+        ({f"column {number}": 1 for number in range(20_000)}, r"photos\.jsonl has 20003 columns; at most 1000"),
+    ],
+)
+def test_values_that_are_none(folder, rows, message):
+    lines = [{"image": path, "label": number % 2, "split": "train"} for number, (path, _) in enumerate(ROWS)]
+    lines[1] |= rows
+    for key, value in rows.items():  # a column is of one kind
+        if isinstance(value, float):
+            lines = [line | {key: float(line[key])} for line in lines]
+    (folder / "photos.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ValueError, match=message):
+        load_photos(folder / "photos.jsonl")
+
+
+def test_parquet_of_too_many_columns(folder):
+    parts = {f"part {number}": [1.0, 2.0] for number in range(1500)}
+    pq.write_table(pa.Table.from_pylist([{"image": "a/0.png", "parts": parts}]), folder / "photos.parquet")
+    with pytest.raises(ValueError, match=r"photos\.parquet has 1501 columns; at most 1000"):
+        load_photos(folder / "photos.parquet")
+
+
+def test_parts_that_are_something_else(folder):
+    """A column that happens to have this name is one more column."""
+    lines = [{"image": path, "label": label, "parts": 3} for path, label in ROWS]
+    (folder / "photos.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    splits = load_photos(folder / "photos.jsonl")
+    assert splits.part_names == () and set(splits.train["parts"]) == {3}
+
+
+def test_names_of_thousands_of_digits(folder):
+    number = {"robin": "1" * 5000, "wren": "2" * 5000}
+    write_csv(folder / "photos.csv", [(path, number[name]) for path, name in ROWS])
+    assert [len(name) for name in load_photos(folder / "photos.csv").class_names] == [5000, 5000]

@@ -38,6 +38,7 @@ PATH_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "species", "target", "tags")
 SPLIT_COLUMN, ID_COLUMN = "split", "id"
+MOST_COLUMNS = 1000  # those within columns of objects included; `datasets` takes minutes over tens of thousands
 _ROWS_AT_A_TIME = 1000
 _ID_COLUMNS = (ID_COLUMN, "image_id", "photo_id", "index", "unnamed_0", "width", "height")
 _LABEL_TYPES = ("string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64") + (
@@ -156,6 +157,20 @@ def to_dataset(columns: Mapping[str, list], part_names: Sequence[str] = ()) -> d
     if part_names:
         features["parts"] = {name: datasets.List(datasets.Value("float32")) for name in part_names}
     return datasets.Dataset.from_dict(dict(columns), features=features)
+
+
+def check_number_of_keys(values: Iterable[Any], where: str) -> None:
+    """Refuse objects with thousands of names between them: a table gets a column for each.
+
+    Raises:
+        ValueError: if there are more than `MOST_COLUMNS` names.
+    """
+    names = {name for value in values if isinstance(value, dict) for name in value}
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(
+            f"{where}: {len(names)} different names, such as {min(names)!r}, in objects; at most {MOST_COLUMNS} "
+            "can be read"
+        )
 
 
 def _only(found: list[str], features: datasets.Features, kind: str, what: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 
 from .bad_images import BadImageLog, OnBadImage
-from .columns import to_dataset
+from .columns import check_number_of_keys, to_dataset
 from .labels import tidy_name
 from .pictures import IMAGE_SUFFIXES, PictureFinder, PictureFolder
 from .split_names import SPLIT_ALIASES, is_filler, splits_by_name
@@ -109,6 +109,7 @@ def read_class_folders(
                 f"e.g. {where / 'robin' / '1.jpg'}"
             )
     parts = _read_parts(folder / PARTS_FILE)
+    check_number_of_keys(parts.values(), str(folder / PARTS_FILE))
     part_names = sorted({name for locations in parts.values() for name in locations})
     tables = {split: _to_table(photos, folder, parts, part_names) for split, photos in rows.items()}
     taken = {path for photos in rows.values() for path, _ in photos}

@@ -11,6 +11,7 @@ import numpy as np
 
 ClassNames = tuple[str, ...]
 Photos: TypeAlias = datasets.Dataset | datasets.IterableDataset
+_MOST_DIGITS = 18  # of whole numbers in 64 bits
 
 
 def class_names_of(feature: datasets.ClassLabel | datasets.List) -> ClassNames:
@@ -29,8 +30,11 @@ def inner_feature(feature: Any) -> Any:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text consists of the digits 0 to 9; `str.isdigit` also takes such as "²", which `int` does not."""
-    return text.isascii() and text.isdigit()
+    """Whether a text consists of the digits 0 to 9, and of so few that it can number something.
+
+    `str.isdigit` also takes such as "²", which `int` does not; nor does that take thousands of digits.
+    """
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def tidy_name(name: str) -> str:
@@ -181,7 +185,7 @@ def _is_missing(label: Any) -> bool:
 
 
 def _is_whole(label: Any) -> bool:
-    return isinstance(label, int | float) and label >= 0 and float(label).is_integer()
+    return isinstance(label, int | float) and 0 <= label < 2**63 and float(label).is_integer()
 
 
 def _named_labels(

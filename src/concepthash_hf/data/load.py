@@ -74,7 +74,7 @@ def load_with_options(
         benchmark = BENCHMARKS[name]
         reading, source = _benchmark(name, benchmark, options)
         facts = {"template": benchmark.template, **facts, "name": name, "citation": benchmark.citation}
-    elif (path := Path(name_or_path)).exists():
+    elif (path := Path(name_or_path)).is_dir() or path.is_file():
         reading, source = read_disk(path, options), str(path)
         facts = {"name": path.resolve().stem, **facts}
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):

@@ -10,9 +10,12 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from .changes import changed, separated, with_features
 from .columns import (
+    MOST_COLUMNS,
+    check_number_of_keys,
     find_image_column,
     find_label_column,
     find_path_columns,
@@ -90,8 +93,9 @@ def read_table(
         table = separated(table, label_column, label_separator)
     if label_column is not None and isinstance(table, datasets.Dataset):
         check_labels(table, label_column, str(file))
-    if "parts" in table.features and "json" in file.suffix.lower() and isinstance(table, datasets.Dataset):
-        table = _typed_parts(table)
+    has_parts = isinstance(table.features.get("parts"), dict)  # of JSON; what parquet has is typed already
+    if has_parts and "json" in file.suffix.lower() and isinstance(table, datasets.Dataset):
+        table = _typed_parts(table, file)
     divided, by = {"train": table}, None
     if is_divided:
         divided, by = divide(table, str(file), [image_column, label_column or ""], splits)
@@ -132,18 +136,39 @@ def table_columns(file: Path) -> list[str]:
 def _open(file: Path, streaming: bool) -> Photos:
     if file.suffix.lower() != ".parquet":
         columns = read_json(file) if "json" in file.suffix.lower() else read_csv(file)
+        _check_number_of_columns(len(columns), file)
         return _from_columns(file, columns)
     try:
-        return datasets.load_dataset("parquet", data_files=str(file), split="train", streaming=streaming)
+        num_columns = pq.read_metadata(file).num_columns
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{file} cannot be read as parquet: {error}") from None
+    _check_number_of_columns(num_columns, file)
+    try:
+        table = datasets.load_dataset("parquet", data_files=str(file), split="train", streaming=streaming)
+        if isinstance(table, datasets.Dataset):
+            table.data.validate(full=True)  # texts that are not UTF-8 end in tracebacks wherever they are read
+        return table
     except Exception as error:  # damaged, empty, of a type that `datasets` does not know: each has its own exception
         raise ValueError(f"{file} cannot be read as parquet: {error.__cause__ or error}") from error
 
 
+def _check_number_of_columns(number: int, file: Path) -> None:
+    if number > MOST_COLUMNS:
+        raise ValueError(f"{file} has {number} columns; at most {MOST_COLUMNS} can be read")
+
+
 def _from_columns(file: Path, columns: Columns) -> datasets.Dataset:
     for name, values in columns.items():
+        check_number_of_keys(values, f"{file}: column {name!r}")
         try:
             pa.array(values)
-        except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+        except OverflowError:
+            row = next(row for row, value in enumerate(values) if _needs_too_many_bits(value))
+            raise ValueError(
+                f"{file}, row {row}: column {name!r} holds a number of more than 64 bits, {str(values[row])[:40]}; "
+                "write it as text, in quotes"
+            ) from None
+        except (pa.ArrowException, UnicodeEncodeError):
             kind = type(next(value for value in values if value is not None))
             others = (row for row, value in enumerate(values) if value is not None and type(value) is not kind)
             row = next(others, 0)
@@ -152,6 +177,16 @@ def _from_columns(file: Path, columns: Columns) -> datasets.Dataset:
                 "elsewhere; values of a column should be of one kind"
             ) from None
     return datasets.Dataset.from_dict(columns)
+
+
+def _needs_too_many_bits(value: Any) -> bool:
+    try:
+        pa.array([value])
+    except OverflowError:
+        return True
+    except pa.ArrowException:
+        return False
+    return False
 
 
 def _image_column(table: Photos, file: Path) -> str:
@@ -226,13 +261,24 @@ def _resolve_picture(folder: str, picture: dict[str, Any] | None) -> dict[str, A
     return {"bytes": None, "path": _resolve(folder, picture["path"])}
 
 
-def _typed_parts(photos: datasets.Dataset) -> datasets.Dataset:
+def _typed_parts(photos: datasets.Dataset, file: Path) -> datasets.Dataset:
     """Part locations with the same names in every row, as for folders; JSON gives each row just its own."""
     rows = photos["parts"][:]
     names = sorted({name for parts in rows for name, point in (parts or {}).items() if point is not None})
-    feature = {name: datasets.List(datasets.Value("float32")) for name in names}
     complete = [{name: (parts or {}).get(name) for name in names} for parts in rows]
+    for row, parts in enumerate(complete):
+        for name, point in parts.items():
+            if point is not None and not _is_point(point):
+                raise ValueError(
+                    f"{file}, row {row}: column 'parts' should hold {{name: [x, y]}} in pixels, got {point!r} for "
+                    f"{name!r}; give the column another name if it holds something else"
+                )
+    feature = {name: datasets.List(datasets.Value("float32")) for name in names}
     return photos.remove_columns("parts").add_column("parts", complete, feature=feature)
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, list) and len(point) == 2 and all(isinstance(number, int | float) for number in point)
 
 
 def divide(
