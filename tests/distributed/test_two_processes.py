@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,15 @@ def test_mistakes_are_told_by_both(ran):
     for one in found(ran):
         assert "24 photos do not fill one batch of 16 on each of 2 process(es)" in one["too_few"]
         assert "is not empty" in one["not_empty"]
+
+
+@pytest.mark.parametrize(("how", "told"), [("killed", "Signal 9 (SIGKILL)"), ("raises", "the second card is on fire")])
+def test_a_process_that_dies_ends_the_other(tmp_path, how, told):
+    """Within a minute, and its error is shown; the other one does not wait for it for ever."""
+    result = run_two(FOLDER / "dying_rank.py", tmp_path / "run", how, cwd=tmp_path)
+    assert result.returncode != 0 and told in result.stderr, result.stderr[-5000:]
+    assert time.time() - (tmp_path / "died").stat().st_mtime < 60
+    assert not list(tmp_path.glob("run/model.safetensors"))
 
 
 def test_the_whole_script(tmp_path):
