@@ -256,6 +256,13 @@ def test_evaluation_changes_nothing(tmp_path):
     assert largest_difference(state_of(plain), state_of(evaluated)) == 0
 
 
+class BatchesOfAugmentedPhotos(AugmentedPhotos):
+    """Given by the batch, as `PhotoDataset` does."""
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        return [self[index] for index in indices]
+
+
 def test_seeds(tmp_path):
     def weights(name: str, seed: int) -> tuple[State, list[int]]:
         model, photos = untrained(), AugmentedPhotos()
@@ -268,6 +275,17 @@ def test_seeds(tmp_path):
     assert largest_difference(one, other) > 1e-3
     epochs = {tuple(order[:24]), tuple(order[24:]), tuple(other_order[:24]), tuple(other_order[24:])}
     assert len(epochs) == 4  # also not the same order one epoch later
+
+
+@pytest.mark.parametrize("photos", [AugmentedPhotos, BatchesOfAugmentedPhotos])
+def test_the_number_of_workers_changes_no_weight(tmp_path, photos):
+    def weights(workers: int) -> State:
+        model = untrained()
+        train(model, photos(), arguments(tmp_path / str(workers), dataloader_num_workers=workers))
+        return state_of(model)
+
+    alone = weights(0)
+    assert largest_difference(alone, weights(1)) == largest_difference(alone, weights(3)) == 0
 
 
 # --- interruptions

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tqdm.auto import tqdm
@@ -19,6 +18,7 @@ from .hashing import on_cpu
 from .modeling_concepthash import ConceptHashModel
 from .modes import evaluating
 from .regions import RegionStates
+from .seeds import SeededBatches
 
 
 class FrozenStates(Dataset):
@@ -143,8 +143,9 @@ def _write(
     collate_fn: Callable[[list], Any] | None,
 ) -> Tensor:
     """Fill the files, view by view; give the labels."""
+    batches = SeededBatches(photos)
     loader = prepare_data_loader(
-        DataLoader(photos, batch_size, num_workers=num_workers, collate_fn=collate_fn),
+        DataLoader(batches, batch_size, num_workers=num_workers, collate_fn=collate_fn),
         accelerator.device,
         accelerator.num_processes,
         accelerator.process_index,
@@ -153,7 +154,7 @@ def _write(
     written: list[np.memmap] = []
     labels = []
     for view, seed in enumerate(view_seeds):
-        set_seed(seed)
+        batches.seeds = (seed,)
         row = 0
         bar = tqdm(loader, desc="frozen layers", disable=not accelerator.is_local_main_process)
         for batch in bar:

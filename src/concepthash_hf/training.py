@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 import accelerate
-import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
@@ -45,11 +44,12 @@ from .interruption import Interrupted, Stop, noticing_signals
 from .metrics import retrieval_metrics
 from .modeling_concepthash import ConceptHashModel
 from .presets import PUBLISHED_EPOCHS
+from .seeds import SeededBatches, derived_seed
 from .together import on_main_process, one_writer_of_all
 from .whole_files import write_json
 
 # what a seed is derived for
-_ORDER, _EPOCH = 1, 2
+_ORDER, _EPOCH, _BATCH = 1, 2, 3
 # fields of arguments and configs: where things are, what they are shown with, what has written them
 _SAYS_NOTHING_OF_WEIGHTS = (
     *("per_device_eval_batch_size", "dataloader_num_workers", "logging_steps", "report_to"),
@@ -289,8 +289,10 @@ class _Run:
         self.args, self.accelerator, self.sampler = args, accelerator, sampler
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        # a stream is divided among workers, so what is drawn for it depends on their number
+        self.batches = None if isinstance(dataset, IterableDataset) else SeededBatches(dataset)
         loader = DataLoader(
-            dataset,
+            dataset if self.batches is None else self.batches,
             args.per_device_train_batch_size,
             shuffle=None if sampler is not None or isinstance(dataset, IterableDataset) else True,
             sampler=sampler,
@@ -332,6 +334,8 @@ class _Run:
         self._stop_if_asked(done, epoch)
         # a seed for every epoch and process: what came before, evaluation or a restart, makes no difference
         set_seed(derived_seed(args.seed, _EPOCH, epoch, accelerator.process_index))
+        if self.batches is not None:
+            self.batches.seeds = (args.seed, _BATCH, epoch)
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(epoch)
         if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
@@ -627,11 +631,6 @@ def _make_optimizer(model: ConceptHashModel, args: ConceptHashTrainingArguments)
     if args.optimizer == "adamw":
         return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
     return torch.optim.SGD(parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay)
-
-
-def derived_seed(*numbers: int) -> int:
-    """A seed of its own for every combination: neighbouring seeds and epochs have nothing in common."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _on_record(args: ConceptHashTrainingArguments) -> dict[str, Any]:

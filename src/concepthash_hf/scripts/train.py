@@ -51,8 +51,9 @@ from ..language import clean_class_name, embed_class_names, load_tokenizer
 from ..model_card import CardPhotos, write_model_card
 from ..presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
 from ..region_learning import learn_regions, take_regions
+from ..seeds import derived_seed
 from ..toy_clip import save_toy_clip
-from ..training import ConceptHashTrainingArguments, check_output_dir, derived_seed, train
+from ..training import ConceptHashTrainingArguments, check_output_dir, train
 from ..whole_files import replacing, write_json
 
 TOY_BIRDS = "toy_birds"
