@@ -40,15 +40,42 @@ def hash_dataset(
 
     Args:
         model: anything with `get_hash_codes(pixel_values) -> uint8 (B, W)`.
+        dataset: see `read_dataset`, as all other arguments.
+        accelerator: see `read_dataset`.
+        batch_size: see `read_dataset`.
+        num_workers: see `read_dataset`.
+        collate_fn: see `read_dataset`.
+
+    Returns:
+        Packed codes uint8 `(n, W)` and labels, see `read_dataset`.
+    """
+    read: Callable[[Tensor], Tensor] = model.get_hash_codes  # type: ignore[assignment]
+    return read_dataset(read, dataset, accelerator, batch_size, num_workers, collate_fn, doing="hashing")
+
+
+def read_dataset(
+    read: Callable[[Tensor], Tensor],
+    dataset: Dataset,
+    accelerator: Accelerator | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+    doing: str = "reading",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run every photo of a dataset once through a function, shared out over the processes.
+
+    Args:
+        read: pixel values -> a row of numbers for each photo, `(B, ...)`.
         dataset: yields `pixel_values` and `labels`.
         accelerator: of the running processes; default a new one.
         batch_size: photos at a time and process.
         num_workers: processes that decode photos.
         collate_fn: batches items; default torch's.
+        doing: said beside the progress.
 
     Returns:
-        Packed codes uint8 `(n, W)` and labels int64 `(n,)` or multi-hot `(n, C)`, in the order of the dataset, on
-        every process.
+        What it gave, `(n, ...)`, and labels int64 `(n,)` or multi-hot `(n, C)`, in the order of the dataset, on every
+        process.
     """
     accelerator = accelerator or Accelerator(cpu=on_cpu())
     # not accelerator.prepare: that would keep every loader for good
@@ -59,14 +86,12 @@ def hash_dataset(
         accelerator.process_index,
         put_on_device=True,
     )
-    codes, labels = [], []
-    for batch in tqdm(loader, desc="hashing", leave=False, disable=not accelerator.is_local_main_process):
-        gathered = accelerator.gather_for_metrics(
-            (model.get_hash_codes(batch["pixel_values"]), batch["labels"])  # type: ignore[operator]
-        )
-        codes.append(gathered[0].cpu())
+    found, labels = [], []
+    for batch in tqdm(loader, desc=doing, leave=False, disable=not accelerator.is_local_main_process):
+        gathered = accelerator.gather_for_metrics((read(batch["pixel_values"]), batch["labels"]))
+        found.append(gathered[0].cpu())
         labels.append(gathered[1].cpu())
-    return torch.cat(codes).numpy(), torch.cat(labels).numpy()
+    return torch.cat(found).numpy(), torch.cat(labels).numpy()
 
 
 class Pictures(Dataset):

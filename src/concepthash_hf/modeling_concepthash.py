@@ -218,6 +218,27 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         tokens = self._first_tokens(pixel_values, interpolate_pos_encoding=False)
         return cast(RegionReadOut, self.read_out).features(self.encoder, tokens, attention_mask=None)
 
+    def backbone_features(self, pixel_values: Tensor) -> Tensor:
+        """What the backbone alone makes of photos, without adapters and concepts: what hashing has to beat.
+
+        The bare backbone's, if the model was trained with `freeze_backbone=True`.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`, normalised.
+
+        Returns:
+            `(B, d)`, the last layer's CLS token, or the mean of its patches in a family without one; after the last
+            layer norm, if the model has it.
+
+        Raises:
+            ValueError: if `pixel_values` has the wrong shape.
+        """
+        tokens = self._first_tokens(pixel_values, interpolate_pos_encoding=False)
+        depth = len(self.encoder.layers)
+        (tokens,) = self.encoder.without_adapters(tokens, [depth], attention_mask=None)
+        tokens = self.last_layer_norm(tokens)
+        return tokens[:, 0] if self.num_prefix_tokens else tokens.mean(1)
+
     def concept_tokens(self, states: Tensor | RegionStates) -> Tensor:
         """The concept tokens as they join the tokens of photos.
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, CLIPVisionModel
 
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
@@ -85,9 +86,54 @@ def test_table_json_and_figure(run, saved, photos, tmp_path):
     assert written["query_codes"]["distance_within_family"] is not None
     for name, value in (("map", expected["map"]), ("map@7_retrieved", expected["map@7_retrieved"])):
         assert [name, f"{value:.4f}"] in [line.split() for line in printed.splitlines()]
+    lines = printed.splitlines()
+    assert lines.index("retrieval") < lines.index(f"numbers: {folder.relative_to(tmp_path) / 'evaluation.json'}")
     assert (folder / "evaluation.pdf").read_bytes().startswith(b"%PDF")
     picture = Image.open(folder / "evaluation.png")
     assert picture.width == 1400 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_what_the_codes_have_to_beat(run, saved, photos, tmp_path):
+    """Chance, and the neighbours of the backbone as transformers itself runs it."""
+    printed = run("--model_name_or_path", saved, "--dataset", photos, "--output_dir", "out")
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    splits = load_photos(photos)
+    processor = AutoImageProcessor.from_pretrained(saved)
+    clip = CLIPVisionModel.from_pretrained(saved.with_name("clip")).eval()
+    features, labels = [], []
+    for split in ("query", "database"):
+        items = list(splits.torch_dataset(split, eval_transform(processor)))
+        with torch.no_grad():
+            hidden = clip(torch.stack([item["pixel_values"] for item in items])).last_hidden_state
+        features.append(clip.post_layernorm(hidden[:, 0]).detach().double().numpy())
+        labels.append(np.array([int(item["labels"]) for item in items]))
+    mean = features[1].mean(0)
+    first, second = (each - mean for each in features)
+    cosines = first @ second.T / np.linalg.norm(first, axis=1)[:, None] / np.linalg.norm(second, axis=1)
+    nearest = labels[1][cosines.argmax(1)]
+    assert written["backbone"]["precision@1"] == pytest.approx((nearest == labels[0]).mean())
+    assert written["backbone"]["feature_dim"] == features[0].shape[1]
+    assert written["chance"]["precision@1"] == pytest.approx(1 / 5)
+    values = {name: written[group]["map"] for name, group in (("the bare backbone", "backbone"), ("chance", "chance"))}
+    for name, value in {**values, "these codes, 12 bits": written["retrieval"]["map"]}.items():
+        (line,) = [line for line in printed.splitlines() if line.startswith(name)]
+        assert f" {value:.3f} " in line
+
+
+def test_numbers_need_no_matplotlib(run, saved, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    printed = run("--model_name_or_path", saved, "--dataset", photos, "--output_dir", "out")
+    assert "these codes, 12 bits" in printed and "no figure: " in printed.splitlines()[-1]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["evaluation.json"]
+
+
+def test_a_trained_backbone_is_no_bare_one(run, saved, photos, tmp_path):
+    model = ConceptHashModel.from_pretrained(saved)
+    model.config.freeze_backbone = False
+    model.save_pretrained(tmp_path / "from_scratch")
+    AutoImageProcessor.from_pretrained(saved).save_pretrained(tmp_path / "from_scratch")
+    printed = run("--model", tmp_path / "from_scratch", "--dataset", photos)
+    assert "bare backbone" not in printed and "\nchance " in printed
 
 
 def test_a_class_without_a_family(run, saved, photos, tmp_path):

@@ -184,10 +184,11 @@ def per_query_metrics(
     check_ties(ties)
     cuts = [check_rank(cut, "at") for cut in at]
     limit = None if top_k is None else check_rank(top_k, "top_k")
-    return task.map_queries(lambda queries: _ranking_metrics(rank(task, queries, ties), limit, cuts))
+    return task.map_queries(lambda queries: ranking_metrics(rank(task, queries, ties), limit, cuts))
 
 
-def _ranking_metrics(ranking: Ranking, top_k: int | None, at: Sequence[int]) -> dict[str, np.ndarray]:
+def ranking_metrics(ranking: Ranking, top_k: int | None, at: Sequence[int]) -> dict[str, np.ndarray]:
+    """The same of rankings that are there already, by Hamming distance or otherwise."""
     total = ranking.num_relevant
     values = {"map": ratio(ranking.precision_sum_within(), total)}
     if top_k is not None:

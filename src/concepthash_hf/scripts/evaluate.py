@@ -1,24 +1,27 @@
-"""Measure a saved ConceptHash model on photos: a table, JSON, and a figure."""
+"""Measure a saved ConceptHash model on photos: a table, JSON and, where matplotlib is there, a figure."""
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from transformers import AutoImageProcessor, HfArgumentParser
+from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParser
 
 from .. import ConceptHashConfig, ConceptHashModel
 from ..data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
-from ..hashing import hash_dataset, on_cpu
+from ..hashing import hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
 from ..metrics import (
+    chance_metrics,
     code_quality,
     family_metrics,
+    feature_metrics,
     knn_accuracy,
     per_class_metrics,
     precision_recall_curve,
@@ -32,6 +35,11 @@ from ..training import environment
 from ..whole_files import replacing, write_json
 
 FAMILY_COLUMN = "family"
+_COMPARED = {"map": "mAP", "precision@1": "P@1", "precision@5": "P@5", "precision@10": "P@10"}
+_WHAT_THEY_ARE = (
+    "mAP: the database is ranked by distance to a query, and 1 where all photos of its class come first.\n"
+    "P@k: the share of the k nearest that is of its class. Both are means over all queries."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +83,13 @@ def main(words: Sequence[str] | None = None) -> None:
     families = class_families(args, splits)
     model = ConceptHashModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
     processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
-    task = hash_splits(args, splits, model, processor, accelerator)
+    task = read_splits(args, splits, processor, accelerator, partial(hash_dataset, model))
+    features = None
+    if model.config.freeze_backbone:
+        reading = partial(read_dataset, torch.no_grad()(model.vision_model.backbone_features), doing="bare backbone")
+        features = read_splits(args, splits, processor, accelerator, reading)
     if accelerator.is_main_process:
-        report(args, splits, model.config, task, families, environment(accelerator))
+        report(args, splits, model.config, task, features, families, environment(accelerator))
     accelerator.end_training()
 
 
@@ -86,19 +98,16 @@ def report(
     splits: PhotoSplits,
     config: ConceptHashConfig,
     task: tuple[np.ndarray, ...],
+    features: tuple[np.ndarray, ...] | None,
     families: list[int] | None,
     circumstances: dict[str, Any],
 ) -> None:
-    """Measure; write JSON and figure; print the table."""
-    results = measure(args, task, config, families)
+    """Measure; write and print the numbers; then draw the figure, if that is possible."""
+    results = measure(args, task, config, families) | baselines(task, features)
     curve = precision_recall_curve(*task, ties=args.ties)
     now = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(args.output_dir or f"outputs/evaluate-{splits.name}-{config.vision_config.num_bits}-{now}")
     folder.mkdir(parents=True, exist_ok=True)
-    figure = retrieval_figure(curve, results["per_class"], splits.query_class_names, results["retrieval"]["map"])
-    for suffix in ("png", "pdf"):
-        with replacing(folder / f"evaluation.{suffix}") as part:
-            figure.savefig(part, dpi=200)
     record = {
         **results,
         "curve": {name: values.tolist() for name, values in asdict(curve).items()},
@@ -108,8 +117,17 @@ def report(
         "environment": circumstances,
     }
     write_json(folder / "evaluation.json", record)
-    print(printable(table(results)))
-    print(f"\nnumbers and figure: {folder}")
+    print(printable(f"\n{comparison(results, config.vision_config.num_bits)}\n\n{table(results)}"))
+    print(f"\nnumbers: {folder / 'evaluation.json'}", flush=True)
+    try:
+        figure = retrieval_figure(curve, results["per_class"], splits.query_class_names, results["retrieval"]["map"])
+    except ImportError as error:
+        print(f'no figure: {error}. It takes pip install "concepthash_hf[viz]"')
+        return
+    for suffix in ("png", "pdf"):
+        with replacing(folder / f"evaluation.{suffix}") as part:
+            figure.savefig(part, dpi=200)
+    print(f"figure: {folder / 'evaluation.png'}, and as .pdf")
 
 
 def class_families(args: Arguments, splits: PhotoSplits) -> list[int] | None:
@@ -131,15 +149,27 @@ def class_families(args: Arguments, splits: PhotoSplits) -> list[int] | None:
     return np.unique([family_of[name] for name in names], return_inverse=True)[1].tolist()
 
 
-def hash_splits(
-    args: Arguments, splits: PhotoSplits, model: ConceptHashModel, processor: Any, accelerator: Accelerator
+def read_splits(
+    args: Arguments,
+    splits: PhotoSplits,
+    processor: BaseImageProcessor,
+    accelerator: Accelerator,
+    reading: Callable[..., tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, ...]:
-    """Codes and labels of the queries, then of the database."""
-    transform, task = eval_transform(processor), []
+    """What is read of the queries and their labels, then of the database."""
+    transform, read = eval_transform(processor), []
     for split in ("query", "database"):
         photos = splits.torch_dataset(split, transform, on_bad_image=args.on_bad_image)
-        task += hash_dataset(model, photos, accelerator, args.per_device_eval_batch_size, args.dataloader_num_workers)
-    return tuple(task)
+        read += reading(photos, accelerator, args.per_device_eval_batch_size, args.dataloader_num_workers)
+    return tuple(read)
+
+
+def baselines(task: tuple[np.ndarray, ...], features: tuple[np.ndarray, ...] | None) -> dict[str, dict[str, Any]]:
+    """What the codes have to beat: chance, and the features of the bare backbone, if that is there."""
+    found: dict[str, dict[str, Any]] = {"chance": chance_metrics(task[1], task[3])}
+    if features is not None:
+        found["backbone"] = {**feature_metrics(*features), "feature_dim": features[0].shape[1]}
+    return found
 
 
 def measure(
@@ -161,11 +191,22 @@ def measure(
     return results | {"per_class": per_class_metrics(*task, top_k=args.top_k, ties=args.ties)}
 
 
+def comparison(results: dict[str, Any], num_bits: int) -> str:
+    """The codes beside what they have to beat, and what the numbers mean."""
+    rows = {f"these codes, {num_bits} bits": results["retrieval"]}
+    if bare := results.get("backbone"):
+        rows[f"the bare backbone, {bare['feature_dim']} floats"] = bare
+    rows["chance"] = results["chance"]
+    lines = [f"{'':<34}" + "".join(f"{name:>8}" for name in _COMPARED.values())]
+    lines += [f"{name:<34}" + "".join(f"{row[key]:>8.3f}" for key in _COMPARED) for name, row in rows.items()]
+    return "\n".join([*lines, _WHAT_THEY_ARE])
+
+
 def table(results: dict[str, Any]) -> str:
     """Single numbers and numbers per concept, a line each; what is per bit or per class is in the JSON."""
     lines = []
     for group, values in results.items():
-        if group == "per_class":
+        if group in ("per_class", "chance", "backbone"):
             continue
         lines += ["", group.replace("_", " ")]
         for name, value in values.items():
