@@ -48,6 +48,44 @@ def test_groups_are_the_most_frequent_sub_codes():
         assert (readings().sub_codes[group.rows, group.concept] == group.bits).all()
 
 
+def near_readings(number: int, flips: int, seed: int = 0) -> ConceptReadings:
+    """One concept of 16 bits: photos of three kinds, each with another few bits of its kind's sub-code flipped."""
+    generator = np.random.default_rng(seed)
+    kinds = generator.integers(0, 2, (3, 16)).astype(bool)
+    bits = kinds[np.arange(number) % 3]
+    for row in range(number):
+        bits[row, generator.choice(16, flips, replace=False)] ^= True
+    attentions = np.full((number, 1, 5, 5), 0.01, dtype=np.float32)
+    return ConceptReadings(np.where(bits, 1.0, -1.0).astype(np.float32), attentions, 6, np.arange(number) % 3)
+
+
+def test_near_sub_codes_are_put_together_where_equal_ones_are_rare():
+    near = near_readings(60, flips=1)
+    gallery = concept_gallery(near, Album(), num_groups=3, crop_size=20)
+    (radius,) = gallery.radii
+    assert radius == 2  # from the sub-code of one photo to those of others of its kind
+    (groups,) = gallery.groups
+    assert len(np.unique(np.concatenate([group.rows for group in groups]))) == sum(len(group.rows) for group in groups)
+    for group in groups:
+        differing = (near.sub_codes[group.rows, 0] != group.bits).sum(1)
+        assert differing.max() <= radius and (near.labels[group.rows] == near.labels[group.rows[0]]).all()
+        assert len(group.rows) == 20
+
+
+def test_equal_sub_codes_stay_by_themselves_where_they_are_common():
+    equal = concept_gallery(near_readings(60, flips=0), Album(), crop_size=20)
+    assert equal.radii == (0,) and [len(group.rows) for group in equal.groups[0]] == [20, 20, 20]
+
+
+def test_near_has_an_end():
+    """Photos with nothing in common are not put together: a quarter of the bits may differ, no more."""
+    strangers = near_readings(40, flips=8)
+    gallery = concept_gallery(strangers, Album(), crop_size=20)
+    assert gallery.radii == (4,)
+    for group in gallery.groups[0]:
+        assert (strangers.sub_codes[group.rows, 0] != group.bits).sum(1).max() <= 4
+
+
 def test_the_classes_of_a_group_take_turns():
     gallery = concept_gallery(readings(), Album(), num_photos=4, crop_size=20)
     (first, *_), (second,) = gallery.groups

@@ -21,7 +21,8 @@ from concepthash_hf.explain import (
 from concepthash_hf.explain.attention import read_batch
 from concepthash_hf.explain.crops import photo_as_seen
 from concepthash_hf.explain.measures.table import Table
-from concepthash_hf.explain.report import ConceptSummary, Neighbour, QueryResult, Report
+from concepthash_hf.explain.report import ConceptSummary, Fact, Neighbour, QueryResult, Report
+from concepthash_hf.explain.verdict import ConceptVerdict
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -76,10 +77,15 @@ def report() -> Report:
     return Report(
         title=HOSTILE[0],
         photos=HOSTILE[1],
-        facts={HOSTILE[2]: HOSTILE[3], "parameters": 1234567, "mAP": 0.25},
+        facts=[Fact(HOSTILE[2], HOSTILE[3], HOSTILE[4]), Fact("parameters", 1234567), Fact("mAP", 0.25)],
         concepts=[
-            ConceptSummary(readings.attentions[:, concept].mean(0), {HOSTILE[4]: 0.5}, [HOSTILE[5]])
-            for concept in range(3)
+            ConceptSummary(
+                readings.attentions[:, concept].mean(0),
+                [Fact(HOSTILE[4], 0.5)],
+                ConceptVerdict(f"{concept}: {HOSTILE[1]}", HOSTILE[0], holds),
+                [HOSTILE[5]],
+            )
+            for concept, holds in enumerate(("yes", "no", "yes"))
         ],
         gallery=gallery,
         gallery_captions=HOSTILE,
@@ -131,6 +137,7 @@ def test_bits_and_those_that_differ(report, page):
     neighbours = report.queries[0].neighbours
     differing = sum(neighbour.match.distance for neighbour in neighbours)
     assert differing > 0
+    differing += report.example[1].match.distance  # on top once more
     assert sum("differs" in (attributes["class"] or "") for attributes in marked) == differing
     labels = [attributes["aria-label"] for tag, attributes in page.elements if attributes.get("class") == "bits"]
     for concept in neighbours[0].match.match.concepts:
@@ -146,11 +153,45 @@ def test_numbers_are_readable(page):
 
 
 def test_a_report_may_be_short(report):
-    short = Report("model", "photos", {}, report.concepts, report.gallery, HOSTILE)
+    concepts = [replace(concept, verdict=None, words=()) for concept in report.concepts]
+    short = Report("model", "photos", [], concepts, report.gallery, HOSTILE)
     page = Reader(short.html())
     ids = {attributes.get("id") for _, attributes in page.elements}
     assert {"model", "concepts", "gallery", "reading"} <= ids
     assert not ids & {"photos", "matches", "measurements", "classes"}
+    assert "For example" not in page.text and "Times chance" not in page.text and "Where bit 3" not in page.text
+
+
+def test_what_is_said_is_defined_on_the_page(report, page):
+    text = " ".join(page.text.split())
+    assert "What a concept notes of a photo: 4 bits" in text and "Bit 3 is the third square" in text
+    assert "How many bits of two codes differ: 0 is the same code. Half of them, 6, is what" in text
+    assert "2 of 3 concepts mean what they show, 1 not at all, as far as measured." in text
+    for concept in report.concepts:
+        assert concept.verdict.sentence in page.text
+
+
+def test_the_example_is_a_right_find_whose_distance_adds_up(report, page):
+    result, neighbour = report.example
+    assert neighbour is report.queries[0].neighbours[1] and neighbour.relevant
+    match = neighbour.match
+    text = " ".join(page.text.split())
+    assert f"distance {' + '.join(map(str, match.distances))} = {match.distance}" in text
+    for differing in match.differing:
+        numbers = [str(position + 1) for position, bit in enumerate(differing) if bit]
+        said = {0: "the same bits", 1: f"bit {numbers and numbers[0]} differs"}
+        assert (
+            said.get(len(numbers), f"bits {', '.join(numbers[:-1])} and {numbers[-1:] and numbers[-1]} differ") in text
+        )
+    only_wrong = replace(report, queries=[replace(result, neighbours=result.neighbours[:1])])
+    assert only_wrong.example[1] is result.neighbours[0]
+    assert replace(report, queries=[]).example is None
+
+
+def test_near_sub_codes_are_said_to_be_near(report):
+    near = replace(report, gallery=replace(report.gallery, radii=(0, 1, 2)))
+    text = " ".join(Reader(near.html()).text.split())
+    assert "so a row has those within 1 bit of the bits shown" in text and "within 2 bits of" in text
 
 
 def test_a_browser_shows_it_in_light_and_dark(report, tmp_path):
@@ -167,6 +208,12 @@ def test_a_browser_shows_it_in_light_and_dark(report, tmp_path):
             shots[scheme] = np.asarray(browser.screenshot().convert("L"), dtype=float)
         browser.open(tmp_path / "report.html", "light", width=390)
         assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        # nor has a phone's reader to move pictures sideways; and no number is broken in two
+        sideways = (
+            "[...document.querySelectorAll('.looks, .example, .crops')].filter(x => x.scrollWidth > x.clientWidth)"
+        )
+        assert browser.evaluate(f"{sideways}.length") == 0
+        assert browser.evaluate("[...document.querySelectorAll('td')].every(cell => cell.offsetHeight < 60)")
         assert browser.complaints == []
         assert all(url.startswith(("data:", "file:///")) and "alert" not in url for url in browser.requests)
         assert {url for url in browser.requests if url.startswith("file:")} == {

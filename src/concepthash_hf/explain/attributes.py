@@ -1,6 +1,6 @@
 """What a concept means in words: attributes over-represented among the photos with one sub-code, or one bit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from scipy.stats import hypergeom
 
 from ..json_files import read_mapping
 from .attention import ConceptReadings
+
+BitsGroup = tuple[int, int | None, str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def attribute_lifts(
     min_count: int = 5,
     max_p_value: float = 0.001,
     top: int = 5,
+    groups: Iterable[BitsGroup] | None = None,
 ) -> list[AttributeLift]:
     """Find the attributes most over-represented for every value of every sub-code, and for both values of every bit.
 
@@ -125,6 +128,7 @@ def attribute_lifts(
         max_p_value: of what is reported. With hundreds of attributes looked at for hundreds of values, a lax bound
             reports chance.
         top: attributes at most for the same bits, by lift.
+        groups: photos to look at in place of these: concept, bit or None, value, and booleans `(n,)`, which have it.
 
     Returns:
         By concept, whole sub-codes before bits, frequent values before rare ones, larger lifts first.
@@ -138,7 +142,7 @@ def attribute_lifts(
         )
     total = attributes.sum(0)
     found = []
-    for concept, bit, value, chosen in _groups(readings.sub_codes, min_count):
+    for concept, bit, value, chosen in groups or _groups(readings.sub_codes, min_count):
         size, counts = int(chosen.sum()), attributes[chosen].sum(0)
         p_values = hypergeom.sf(counts - 1, len(readings), total, size)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -161,7 +165,7 @@ def attribute_lifts(
     return found
 
 
-def _groups(sub_codes: np.ndarray, min_count: int) -> Iterator[tuple[int, int | None, str, np.ndarray]]:
+def _groups(sub_codes: np.ndarray, min_count: int) -> Iterator[BitsGroup]:
     """Concept, bit, value, and which photos have it."""
     for concept, rows in enumerate(np.moveaxis(sub_codes, 1, 0)):
         values, member, sizes = np.unique(rows, axis=0, return_inverse=True, return_counts=True)

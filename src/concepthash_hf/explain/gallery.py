@@ -11,16 +11,19 @@ from .crops import attended_box
 from .figure_parts import GAP, MARGIN, MUTED, PAPER, bit_strip, bit_strip_height, draw_concept_heading, draw_text
 
 MOST_GROUPS, MOST_PHOTOS = 6, 8
+_FEW = 4
+"""Photos: where the usual row has fewer, equal sub-codes are rare, and near ones are put together."""
+_CENTRES_TRIED = 64
 
 
 @dataclass(frozen=True)
 class SubCodeGroup:
-    """Photos to which a concept gives the same sub-code.
+    """Photos to which a concept gives the same sub-code, or one that is near it.
 
     Attributes:
         concept: its number, from 0.
-        bits: booleans `(K / M,)`, the sub-code.
-        rows: int64 `(n,)`, which photos have it.
+        bits: booleans `(K / M,)`, the sub-code, that of most of them.
+        rows: int64 `(n,)`, which photos have it, or one near it.
         shown: int64, some of `rows`: of as many classes as possible.
         crops: RGB, the shown photos cropped to where the concept looks.
     """
@@ -40,11 +43,13 @@ class ConceptGallery:
         groups: for each of the M concepts, the sub-codes that most photos share, the most frequent first.
         num_values: for each concept, how many different sub-codes the photos have.
         num_photos: n.
+        radii: for each concept, in how many bits a sub-code may differ from its row's; 0 where equal ones are common.
     """
 
     groups: tuple[tuple[SubCodeGroup, ...], ...]
     num_values: tuple[int, ...]
     num_photos: int
+    radii: tuple[int, ...]
 
     def figure(self, columns: int = 2) -> Image.Image:
         """Draw the gallery as one picture.
@@ -78,6 +83,8 @@ class ConceptGallery:
         draw = ImageDraw.Draw(block)
         draw_concept_heading(draw, (0, 0), concept, label)
         told = f"{self.num_values[concept]} different sub-codes among {self.num_photos} photos"
+        if radius := self.radii[concept]:
+            told += f"; rows: within {bits_in_words(radius)}"
         draw_text(draw, (label + GAP, 1), told, width - label - GAP, ink=MUTED)
         for position, group in enumerate(groups):
             top = 24 + position * (row_height + GAP)
@@ -100,7 +107,9 @@ def concept_gallery(
     """Group photos by the sub-code that each concept gives them, and show where it looked.
 
     A concept that means something shows the same thing along a row, and different things from row to row. To not show
-    one class only, the photos of a row are taken in turn from the classes that share its sub-code.
+    one class only, the photos of a row are taken in turn from the classes that share its sub-code. Where few photos
+    have equal sub-codes (half of the rows would have fewer than four photos), near ones are put together: within as
+    few bits as it takes, a quarter of the sub-code at most.
 
     Args:
         readings: of n photos, from `read_concepts`.
@@ -120,27 +129,60 @@ def concept_gallery(
             f"a gallery needs one group, one photo and one pixel at least, got num_groups={num_groups}, "
             f"num_photos={num_photos}, crop_size={crop_size}"
         )
-    partitions = [_partition(sub_codes) for sub_codes in np.moveaxis(readings.sub_codes, 1, 0)]
-    shown = [
-        [_in_turn(rows, readings.labels)[:num_photos] for _, rows in partition[:num_groups]]
-        for partition in partitions
-    ]
+    of_concept = [_Values.of(sub_codes) for sub_codes in np.moveaxis(readings.sub_codes, 1, 0)]
+    radii = [values.radius(num_groups) for values in of_concept]
+    chosen = [values.groups(num_groups, radius) for values, radius in zip(of_concept, radii, strict=True)]
+    shown = [[_in_turn(rows, readings.labels)[:num_photos] for _, rows in groups] for groups in chosen]
     crops = _crop(readings, photo_of, shown, crop_size)
     groups = [
         tuple(
             SubCodeGroup(concept, bits, rows, some, tuple(crops[int(row), concept] for row in some))
-            for (bits, rows), some in zip(partition[:num_groups], shown[concept], strict=True)
+            for (bits, rows), some in zip(chosen[concept], shown[concept], strict=True)
         )
-        for concept, partition in enumerate(partitions)
+        for concept in range(readings.num_concepts)
     ]
-    return ConceptGallery(tuple(groups), tuple(map(len, partitions)), len(readings))
+    num_values = tuple(len(values.bits) for values in of_concept)
+    return ConceptGallery(tuple(groups), num_values, len(readings), tuple(radii))
 
 
-def _partition(sub_codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Every value of sub-codes (n, K / M) and the rows that have it, the most frequent first."""
-    values, group_of, counts = np.unique(sub_codes, axis=0, return_inverse=True, return_counts=True)
-    rows_of = np.split(np.argsort(group_of.ravel(), kind="stable"), np.cumsum(counts)[:-1])
-    return [(values[group], rows_of[group]) for group in np.argsort(-counts, kind="stable")]
+@dataclass(frozen=True)
+class _Values:
+    """The different sub-codes (v, K / M) of one concept, the most frequent first, and the rows that have each."""
+
+    bits: np.ndarray
+    rows: list[np.ndarray]
+
+    @classmethod
+    def of(cls, sub_codes: np.ndarray) -> "_Values":
+        values, group_of, counts = np.unique(sub_codes, axis=0, return_inverse=True, return_counts=True)
+        rows_of = np.split(np.argsort(group_of.ravel(), kind="stable"), np.cumsum(counts)[:-1])
+        order = np.argsort(-counts, kind="stable")
+        return cls(values[order], [rows_of[group] for group in order])
+
+    def groups(self, number: int, radius: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Sub-codes, and the rows whose own differ from them in so many bits at most; each row is in one group.
+
+        One after the other the sub-code is taken, among the frequent ones, that most rows are near to.
+        """
+        sizes = np.array([len(rows) for rows in self.rows])
+        left = np.ones(len(sizes), dtype=bool)
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        while len(found) < number and left.any():
+            centres = np.flatnonzero(left)[:_CENTRES_TRIED]
+            near = ((self.bits[centres, None] != self.bits).sum(-1) <= radius) & left
+            best = (near * sizes).sum(1).argmax()
+            members = np.flatnonzero(near[best])
+            found.append((self.bits[centres[best]], np.sort(np.concatenate([self.rows[value] for value in members]))))
+            left[members] = False
+        return sorted(found, key=lambda group: -len(group[1]))
+
+    def radius(self, number: int) -> int:
+        """The least at which the usual group is not small, or the most that still is near."""
+        most = self.bits.shape[1] // 4
+        for radius in range(most):
+            if np.median([len(rows) for _, rows in self.groups(number, radius)]) >= _FEW:
+                return radius
+        return most
 
 
 def _crop(
@@ -172,6 +214,11 @@ def _in_turn(rows: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     for label in range(len(counts)):
         turn[class_of == label] = np.arange(counts[label])
     return rows[np.lexsort((class_of, -counts[class_of], turn))]
+
+
+def bits_in_words(number: int) -> str:
+    """Such as "1 bit"."""
+    return f"{number} bit" if number == 1 else f"{number} bits"
 
 
 def _photos(number: int) -> str:

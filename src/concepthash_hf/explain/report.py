@@ -14,14 +14,32 @@ from PIL import Image
 
 from ..whole_files import write_file
 from .figure_parts import concept_colour, zeros_and_ones
-from .gallery import ConceptGallery
+from .gallery import ConceptGallery, bits_in_words
 from .image import ImageExplanation
 from .match import MatchExplanation
 from .meaning import what_it_proves
 from .measures.table import Cell, Table
+from .verdict import ConceptVerdict, Holds
 
 TILE, THUMBNAIL = 240, 144
 """Sides of pictures in the page, in pixels: of those that shrink with the page, and of those that do not."""
+_BITS_NAMED = 4
+_MARKS = {"yes": "✓", "partly": "~", "no": "✗", "not measured": "?"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number or a word, by name.
+
+    Attributes:
+        name: of it.
+        value: of it.
+        meaning: what it means, where the name does not say it.
+    """
+
+    name: str
+    value: str | int | float
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,12 +48,14 @@ class ConceptSummary:
 
     Attributes:
         attention: float `(h, w)`, where it looks on average.
-        facts: values by name, such as the number of different sub-codes.
-        words: what its sub-codes mean, a line each.
+        facts: such as how well its bits find photos alone.
+        verdict: what was measured of it, in words; None if nothing was.
+        words: what its bits mean, a line each.
     """
 
     attention: np.ndarray
-    facts: Mapping[str, str | int | float]
+    facts: Sequence[Fact]
+    verdict: ConceptVerdict | None = None
     words: Sequence[str] = ()
 
 
@@ -70,7 +90,7 @@ class Report:
     Attributes:
         title: the model.
         photos: what the photos are, for the captions.
-        facts: about the model, values by name.
+        facts: about the model.
         concepts: what is known of each concept.
         gallery: photos by sub-code.
         gallery_captions: what each photo that the gallery was made from shows, by row.
@@ -84,7 +104,7 @@ class Report:
 
     title: str
     photos: str
-    facts: Mapping[str, str | int | float]
+    facts: Sequence[Fact]
     concepts: Sequence[ConceptSummary]
     gallery: ConceptGallery
     gallery_captions: Sequence[str]
@@ -99,6 +119,30 @@ class Report:
     def what_it_proves(self) -> str:
         """Whether the page shows pictures of attention or a guarantee, in words."""
         return what_it_proves(self.read_out)
+
+    @property
+    def example(self) -> tuple[QueryResult, Neighbour] | None:
+        """A search to explain the terms by: if there is one, one whose first find is right and not the same code."""
+        pairs = [(result, neighbour) for result in self.queries for neighbour in result.neighbours]
+        return min(
+            pairs,
+            key=lambda pair: (not pair[1].relevant, pair[1].match.distance == 0, pair[1].match.distance),
+            default=None,
+        )
+
+    @property
+    def verdicts(self) -> str:
+        """How many concepts mean what they show, in words; empty if nothing was measured of them."""
+        counts = Counter(concept.verdict.holds for concept in self.concepts if concept.verdict)
+        said: dict[Holds, str] = {"yes": "mean what they show", "partly": "in part", "no": "not at all"}
+        if not any(counts[holds] for holds in said):
+            return ""
+        named = [f"{counts[holds]} {words}" for holds, words in said.items() if counts[holds] or holds == "yes"]
+        first, *others = named
+        return (
+            ", ".join([first.replace(" ", f" of {len(self.concepts)} concepts ", 1), *others])
+            + ", as far as measured."
+        )
 
     def html(self) -> str:
         """The page."""
@@ -130,7 +174,8 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": _data_uri, "number": _number, "heat": _heat, "zeros_and_ones": zeros_and_ones}
-    environment.globals |= {"colour": _css_colour, "tile": TILE, "thumbnail": THUMBNAIL}
+    environment.filters |= {"bits_in_words": bits_in_words, "which_bits": _which_bits}
+    environment.globals |= {"colour": _css_colour, "tile": TILE, "thumbnail": THUMBNAIL, "marks": _MARKS}
     return environment.get_template("report.html")
 
 
@@ -151,6 +196,18 @@ def _number(value: Cell) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _which_bits(differing: np.ndarray) -> str:
+    """Which bits of a sub-code differ, by number from 1; of many how many."""
+    numbers = (np.flatnonzero(differing) + 1).tolist()
+    if not numbers:
+        return "the same bits"
+    if len(numbers) > _BITS_NAMED:
+        return f"{len(numbers)} of {len(differing)} bits differ"
+    if len(numbers) == 1:
+        return f"bit {numbers[0]} differs"
+    return "bits " + ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]} differ"
 
 
 def _heat(attention: np.ndarray, concept: int) -> Image.Image:

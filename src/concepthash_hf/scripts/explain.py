@@ -16,6 +16,7 @@ from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParse
 from .. import ConceptHashModel
 from ..data import PhotoArguments, PhotoSplits, decode_image, describe_photos, eval_transform
 from ..explain import (
+    ConceptGallery,
     MatchExplanation,
     Report,
     concept_gallery,
@@ -26,16 +27,17 @@ from ..explain import (
 from ..explain.attributes import AttributeLift, attribute_lifts, load_attributes, photo_attributes
 from ..explain.class_tree import class_codes, class_tree
 from ..explain.crops import photo_as_seen
+from ..explain.figure_parts import zeros_and_ones
 from ..explain.measures import Measurement, read_measurements
 from ..explain.measures.families import family_agreement
-from ..explain.measures.localisation import Localisation
-from ..explain.report import ConceptSummary, Neighbour, QueryResult
+from ..explain.report import ConceptSummary, Fact, Neighbour, QueryResult
 from ..explain.tree_figure import draw_tree
+from ..explain.verdict import concept_verdict
 from ..hashing import hash_dataset, on_cpu
 from ..index import HammingIndex
 from ..json_files import read_mapping
 from ..language import clean_class_name
-from ..metrics import sub_code_metrics
+from ..metrics import chance_metrics, sub_code_metrics
 from ..whole_files import replacing
 
 
@@ -123,10 +125,7 @@ class Explainer:
             photos=f"{self.splits.name}, test photos; what is found: photos of the database",
             facts=self.facts(),
             concepts=self.concepts(),
-            gallery=concept_gallery(
-                self.readings,
-                lambda row: photo_as_seen(decode_image(self.picture("query", row)), self.processor),
-            ),
+            gallery=self.gallery,
             gallery_captions=captions,
             gallery_words=self.words(),
             explained=[(captions[row], explanation) for row, explanation in zip(shown, explanations, strict=True)],
@@ -182,43 +181,60 @@ class Explainer:
         ]
         return QueryResult(self.caption("query", query), asked, neighbours)
 
-    def facts(self) -> dict[str, str | int | float]:
+    def facts(self) -> list[Fact]:
         """The model, and how well it retrieves these photos."""
         config, vision = self.model.config, self.model.config.vision_config
         grid = vision.image_size // vision.patch_size
-        return {
-            "code": f"{vision.num_bits} bits",
-            "concepts": vision.num_concepts,
-            "photo as seen": f"{vision.image_size} x {vision.image_size} pixels, {grid} x {grid} patches",
-            "backbone": Path(config.base_model_name_or_path or "from scratch").name,
-            "parameters": self.model.num_parameters(),
-            "classes trained on": config.num_labels,
-            "queries": len(self.readings),
-            "database": len(self.database_codes),
-            "mAP over the whole ranking": self.alone["map"],
-        }
+        return [
+            Fact("code", f"{vision.num_bits} bits"),
+            Fact("concepts", vision.num_concepts),
+            Fact("concepts read a photo by", vision.read_out),
+            Fact("photo as seen", f"{vision.image_size} x {vision.image_size} pixels, {grid} x {grid} patches"),
+            Fact("backbone", Path(config.base_model_name_or_path or "from scratch").name),
+            Fact("parameters", self.model.num_parameters()),
+            Fact("classes trained on", config.num_labels),
+            Fact("queries", len(self.readings), "test photos, each asked with once"),
+            Fact("database", len(self.database_codes), "photos that are searched"),
+            Fact(
+                "mAP over the whole ranking",
+                self.alone["map"],
+                "Mean average precision: the database ranked by distance to a query, 1 where all photos of its "
+                f"class come first. In random order: {self.chance:.3f}.",
+            ),
+        ]
 
     def concepts(self) -> list[ConceptSummary]:
         """What is known of each concept."""
-        located = self.measurements.get("localisation")
-        own_part = located.own_part if isinstance(located, Localisation) else None
         return [
             ConceptSummary(
                 attention=self.readings.attentions[:, concept].mean(0),
-                facts=({"points at": own_part[concept]} if own_part else {})
-                | {
-                    "mAP with its bits alone": self.alone["map_alone"][concept],
-                    "mAP without its bits": self.alone["map_left_out"][concept],
-                    "attention on the photo": f"{self.readings.attentions[:, concept].sum((1, 2)).mean():.0%}",
-                },
+                facts=[
+                    Fact("mAP with its bits alone", self.alone["map_alone"][concept], f"by chance {self.chance:.3f}"),
+                    Fact(
+                        "mAP without its bits",
+                        self.alone["map_left_out"][concept],
+                        f"with them {self.alone['map']:.3f}",
+                    ),
+                    Fact(
+                        "attention on the photo",
+                        f"{self.readings.attentions[:, concept].sum((1, 2)).mean():.0%}",
+                        "the rest of it is on tokens that are no patch of the photo",
+                    ),
+                ],
+                verdict=concept_verdict(concept, self.measurements),
                 words=[
-                    f"bit {lift.bit + 1} = {lift.value}: {in_words(lift)}"
+                    f"where bit {lift.bit + 1} is {lift.value}: {in_words(lift)}, {lift.lift:.1f} times as often"
                     for lift in sorted(self.lifts, key=lambda lift: lift.p_value)
                     if lift.concept == concept and lift.bit is not None
                 ][:3],
             )
             for concept in range(self.readings.num_concepts)
         ]
+
+    @cached_property
+    def chance(self) -> float:
+        """The mAP of a ranking in random order."""
+        return chance_metrics(self.readings.labels, self.database_labels)["map"]
 
     @cached_property
     def alone(self) -> dict[str, Any]:
@@ -228,26 +244,46 @@ class Explainer:
         return sub_code_metrics(*codes, vision.num_bits, vision.num_concepts)
 
     @cached_property
-    def lifts(self) -> list[AttributeLift]:
-        """What photos with the same bits have in common, if their attributes are known."""
+    def attributes(self) -> tuple[np.ndarray, Sequence[str]] | None:
+        """What the test photos have, bool `(n, A)`, and A names, if that is known."""
         labels, query = self.readings.labels, self.splits.query
         if self.args.attributes is not None:
             if labels.ndim > 1:
                 raise ValueError("attributes of classes say nothing about photos of several classes")
             table = load_attributes(self.args.attributes, self.splits.query_class_names)
-            names, attributes = table.names, table.of_photos(labels)
-        elif isinstance(query.features.get("attributes"), dict):
+            return table.of_photos(labels), table.names
+        if isinstance(query.features.get("attributes"), dict):
             names, attributes = photo_attributes(query["attributes"][:])
-        else:
-            return []
-        return attribute_lifts(self.readings, attributes, names)
+            return attributes, names
+        return None
+
+    @cached_property
+    def lifts(self) -> list[AttributeLift]:
+        """What photos with the same bits have in common."""
+        return attribute_lifts(self.readings, *self.attributes) if self.attributes is not None else []
+
+    @cached_property
+    def gallery(self) -> ConceptGallery:
+        """Test photos by sub-code."""
+        return concept_gallery(
+            self.readings, lambda row: photo_as_seen(decode_image(self.picture("query", row)), self.processor)
+        )
 
     def words(self) -> dict[tuple[int, str], list[str]]:
-        """Attributes by concept and sub-code."""
+        """What the photos of a row of the gallery have in common, by concept and sub-code."""
+        if self.attributes is None:
+            return {}
+        every_photo = np.arange(len(self.readings))
+        groups = [
+            (group.concept, None, zeros_and_ones(group.bits), np.isin(every_photo, group.rows))
+            for groups in self.gallery.groups
+            for group in groups
+        ]
         found: dict[tuple[int, str], list[str]] = {}
-        for lift in self.lifts:
-            if lift.bit is None:
-                found.setdefault((lift.concept, lift.value), []).append(in_words(lift))
+        for lift in attribute_lifts(self.readings, *self.attributes, groups=groups):
+            found.setdefault((lift.concept, lift.value), []).append(
+                f"{in_words(lift)} \N{MULTIPLICATION SIGN}{lift.lift:.1f}"
+            )
         return found
 
     @cached_property
@@ -311,9 +347,8 @@ class Explainer:
 
 
 def in_words(lift: AttributeLift) -> str:
-    """An attribute, and how much more often than elsewhere it is there."""
-    name = lift.attribute.removeprefix("has_").replace("::", ": ").replace("_", " ")
-    return f"{name} \N{MULTIPLICATION SIGN}{lift.lift:.1f}"
+    """An attribute as people would write it."""
+    return lift.attribute.removeprefix("has_").replace("::", ": ").replace("_", " ")
 
 
 def spread(rows: Sequence[int], number: int) -> list[int]:
