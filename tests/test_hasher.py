@@ -15,6 +15,8 @@ from concepthash_hf.codes import hamming_distance, pack_bits, unpack_bits
 from concepthash_hf.data import BadImageError, decode_image, eval_transform
 from concepthash_hf.hasher import open_photo_index
 from concepthash_hf.index import HammingIndex
+from concepthash_hf.photo_index import PhotoIndex, Source
+from concepthash_hf.word_radius import word_radius
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,63 @@ class TestIndex:
         index.update()
         groups = index.duplicates()
         assert any({f"{NAMES[0]}/0.png", f"{NAMES[3]}/copy.png"} <= set(group) for group in groups)
+
+
+class TestWordsForNothingHere:
+    """Photos that have the codes of the model's own class names, so that all distances are known."""
+
+    def index_of(self, hasher, names, labels=None):
+        model = hasher.model
+        codes = model.get_text_hash_codes(model.class_embeddings).numpy()
+        rows = [NAMES.index(name) for name in names]
+        codes = HammingIndex.from_codes(
+            codes[rows],
+            ids=[f"{name}.png" for name in names],
+            num_bits=12,
+            num_concepts=3,
+            metadata={"label": list(names) if labels is None else labels},
+        )
+        return PhotoIndex(hasher, codes, Source(hasher.name_or_path, {}))
+
+    def test_said_where_no_photo_is_nearer_than_to_a_stranger(self, hasher):
+        codes = hasher.model.get_text_hash_codes(hasher.model.class_embeddings).numpy()
+        between = hamming_distance(codes[:, None], codes[None])
+        said = []
+        for left_out, name in enumerate(NAMES):
+            others = [other for other in NAMES if other != name]
+            index, rows = self.index_of(hasher, others), [NAMES.index(other) for other in others]
+            apart = np.where(np.eye(5, dtype=bool), 99, between)[:, rows].min(1)
+            radius = sorted(apart)[1] - 1
+            for other in others:
+                hits = index.search(other.replace("_", " "), k=2)
+                assert hits[0].distance == 0 and hits.radius == radius and not hits.nothing_near
+                assert (
+                    hits.note == ""
+                    and "stranger" not in repr(hits) + hits.table()
+                    and not hits.to_dict()["nothing_near"]
+                )
+            hits = index.search(name, k=2)
+            assert hits.nothing_near == (between[left_out][rows].min() > radius)
+            said.append(hits.nothing_near)
+            if hits.nothing_near:
+                words = f"no photo is closer than a stranger would be: what is here is found within {radius} bit"
+                assert words in repr(hits) and words in hits.table().splitlines()[-1] and words in hits._repr_html_()
+                assert hits.to_dict()["nothing_near"] is True and np.asarray(hits.figure()).std() > 10
+        assert sum(said) >= 3
+
+    def test_not_said_where_it_is_not_known(self, hasher, birds):
+        assert self.index_of(hasher, NAMES, labels=[""] * 5).search("owl").radius is None
+        index = self.index_of(hasher, NAMES)
+        assert index.search("owl", concept_weights={0: 1}).radius is None
+        photo = index.search(birds / NAMES[0] / "0.png")
+        assert photo.radius is None and not photo.nothing_near and "nothing_near" not in photo.to_dict()
+
+    def test_it_follows_the_photos(self, hasher, birds):
+        index = self.index_of(hasher, NAMES, labels=[""] * 5)
+        assert index.search("owl").radius is None
+        index.add(birds)  # with labels
+        expected = word_radius(hasher, index.codes)
+        assert expected is not None and index.search("owl").radius == expected
 
 
 class TestChanges:

@@ -82,12 +82,15 @@ class Hits(Sequence[PhotoHit]):
         query: a photo, or words.
         name: of the query.
         bits_per_concept: length of a sub-code.
+        radius: of words: within how many bits a photo is closer than a stranger would be, see `word_radius`; None
+            where that is not known.
     """
 
     query: Image.Image | str
     name: str
     bits_per_concept: int
     _hits: tuple[PhotoHit, ...]
+    radius: int | None = None
 
     def __len__(self) -> int:
         return len(self._hits)
@@ -105,21 +108,37 @@ class Hits(Sequence[PhotoHit]):
     def __repr__(self) -> str:
         shown = ", ".join(f"{hit.caption} {hit.distance:g}" for hit in self._hits[:_SHOWN_IN_REPR])
         more = ", ..." if len(self) > _SHOWN_IN_REPR else ""
-        return one_line(f"Hits({self.name!r}: {len(self)} photos, by distance: {shown}{more})")
+        note = f"; {self.note}" if self.note else ""
+        return one_line(f"Hits({self.name!r}: {len(self)} photos, by distance: {shown}{more}{note})")
+
+    @property
+    def nothing_near(self) -> bool:
+        """Whether no photo is closer to the words than a stranger would be: what they mean is hardly here."""
+        return self.radius is not None and all(hit.distance > self.radius for hit in self)
+
+    @property
+    def note(self) -> str:
+        """That nothing is near, in words; else empty."""
+        if not self.nothing_near:
+            return ""
+        within = f"{self.radius} bit" if self.radius == 1 else f"{self.radius} bits"
+        return f"no photo is closer than a stranger would be: what is here is found within {within}"
 
     def table(self) -> str:
-        """A line for each hit, with its distance in all and by concept."""
-        return hits_table(
+        """A line for each hit, with its distance in all and by concept; and a last one if nothing is near."""
+        table = hits_table(
             [hit.id for hit in self],
             [hit.distance for hit in self],
             [hit.concept_distances for hit in self],
             [hit.row for hit in self],
         )
+        return f"{table}\n{self.note}" if self.note else table
 
     def found(self) -> Found:
         """With all pictures that are there, for `explain.contact_sheet`."""
         hits = [Hit(_photo_if_there(hit), hit.caption, hit.distance, hit.concept_distances) for hit in self]
-        return Found(self.query, "searched by words" if isinstance(self.query, str) else self.name, hits)
+        by_words = "searched by words" if not self.nothing_near else "nothing here is near"
+        return Found(self.query, by_words if isinstance(self.query, str) else self.name, hits)
 
     def figure(self) -> Image.Image:
         """The query and its hits in one picture, with their distances by concept."""
@@ -127,12 +146,14 @@ class Hits(Sequence[PhotoHit]):
 
     def to_dict(self) -> dict[str, Any]:
         """What a program reads."""
-        return {"query": self.name, "hits": [hit.to_dict() for hit in self]}
+        found = {"query": self.name, "hits": [hit.to_dict() for hit in self]}
+        return found if self.radius is None else {**found, "nothing_near": self.nothing_near}
 
     def _repr_html_(self) -> str:
         query = _cell(self.query if isinstance(self.query, Image.Image) else None, self.name)
         hits = [_cell(_photo_if_there(hit), f"{hit.distance:g}: {hit.caption}") for hit in self]
-        return f"<table><tr><td>{query}</td>{''.join(f'<td>{hit}</td>' for hit in hits)}</tr></table>"
+        note = f"<p>{self.note}</p>" if self.note else ""
+        return f"<table><tr><td>{query}</td>{''.join(f'<td>{hit}</td>' for hit in hits)}</tr></table>{note}"
 
 
 def hits_table(

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from .interruption import Interrupted, noticing_signals
 from .json_files import read_object, write_object
 from .photo_records import ORIGIN, PATH, SPLIT, PhotoRecords, records_of, records_of_pictures, regular_file_below
 from .whole_files import one_writer
+from .word_radius import word_radius
 
 if TYPE_CHECKING:
     from .hasher import ConceptHasher
@@ -164,7 +165,8 @@ class PhotoIndex:
             queries: what `data.as_photos` takes, or words. A text is a photo if there is such a file, if it is a URL,
                 or if it ends like the name of a picture (".jpg"); else it is words. A `Path` always is photos. Or a
                 list of these.
-            k: photos for each query; all that there are, if they are fewer.
+            k: photos for each query; all that there are, if they are fewer. Of words that mean nothing here, the hits
+                say so: `nothing_near`.
             concept_weights: see `CodeIndex.search`; concepts count from 0.
 
         Returns:
@@ -183,12 +185,14 @@ class PhotoIndex:
     def search_each(self, queries: Any, k: int = 5, concept_weights: Weights | None = None) -> list[Hits]:
         """As `search`, and a list also of one query."""
         asked = list(_each_query(queries))
+        by_words = any(isinstance(query, Words) for query in asked)
+        radius = self._word_radius if by_words and concept_weights is None else None
         codes = self.hasher.encode_queries(asked)
         found = self.codes.search(codes, k if k < 1 else min(k, max(len(self), 1)), concept_weights)
         rows = iter(self.codes.get_metadata(found.ids.ravel()))
         hits = zip(found.ids.tolist(), found.distances.tolist(), found.concept_distances.tolist(), strict=True)
         return [
-            self._hits(query, [(*hit, next(rows)) for hit in zip(*of_query, strict=True)])
+            self._hits(query, [(*hit, next(rows)) for hit in zip(*of_query, strict=True)], radius)
             for query, of_query in zip(asked, hits, strict=True)
         ]
 
@@ -278,6 +282,7 @@ class PhotoIndex:
 
     def _take(self, records: PhotoRecords, gone: Sequence[Any], save: Callable[[], None] | None = None) -> Changes:
         """Bring the index up to the records."""
+        self.__dict__.pop("_word_radius", None)
         index, known = self._in_memory(), self._known()
         before = [known.get(id) for id in records.ids]
         new = [row for row, old in enumerate(before) if old is None]
@@ -326,7 +331,12 @@ class PhotoIndex:
             raise Interrupted(stop.signal, f"{len(index)} photos are in the index; the same again goes on from there")
         return unreadable
 
-    def _hits(self, query: Any, hits: Sequence[tuple]) -> Hits:
+    @cached_property
+    def _word_radius(self) -> int | None:
+        """See `word_radius`; not known of an index in a database."""
+        return word_radius(self.hasher, self.codes) if isinstance(self.codes, HammingIndex) and len(self) else None
+
+    def _hits(self, query: Any, hits: Sequence[tuple], radius: int | None) -> Hits:
         is_words = isinstance(query, Words)
         asked = str(query) if is_words else decode_image(query)
         made = [
@@ -341,7 +351,8 @@ class PhotoIndex:
             for id, distance, by_concept, row in hits
         ]
         name = str(query) if is_words else _name_of(query)
-        return Hits(asked, name, self.codes.num_bits // self.codes.num_concepts, tuple(made))
+        bits_per_concept = self.codes.num_bits // self.codes.num_concepts
+        return Hits(asked, name, bits_per_concept, tuple(made), radius if is_words else None)
 
     def _why(self, query: Image.Image | str, id: Any, row: Mapping[str, Any]) -> Image.Image:
         photo = self._open(id, row)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from concepthash_hf.index import HammingIndex, calibrate_radius
+from concepthash_hf.codes import hamming_distance
+from concepthash_hf.index import HammingIndex, calibrate_names, calibrate_radius
 
 from .oracle import random_codes
 
@@ -50,3 +51,32 @@ def test_nobody_is_accepted_by_accident():
     index = HammingIndex.from_codes(np.zeros((1, 4), dtype=np.uint8), num_bits=32, num_concepts=4)
     found = calibrate_radius(index, np.full((10, 4), 1, dtype=np.uint8), 0.1)
     assert (found.radius, found.false_accept_rate) == (3, 0.0)
+
+
+def test_a_stranger_is_a_name_whose_own_items_are_left_out():
+    names = [f"name {number}" for number in range(40)]
+    codes = random_codes(40, 32, seed=1)
+    item_codes, of_item = random_codes(300, 32, seed=2), np.arange(300) % 30  # ten names are of nothing here
+    item_codes[:60] = codes[of_item[:60]]
+    item_names = [[names[name]] if row % 7 else [names[name], names[0]] for row, name in enumerate(of_item)]
+    strangers, members = [], []
+    for name, code in zip(names, codes, strict=True):
+        own = [name in bears for bears in item_names]
+        distances = [int(hamming_distance(code, item)) for item in item_codes]
+        strangers.append(min(d for d, is_own in zip(distances, own, strict=True) if not is_own))
+        members += [min(d for d, is_own in zip(distances, own, strict=True) if is_own)] if any(own) else []
+    found = calibrate_names(names, codes, item_codes, item_names)
+    assert found.radius == sorted(strangers)[2] - 1  # two of 40 may come as near
+    assert found.false_accept_rate == np.mean(np.array(strangers) <= found.radius) <= 0.05
+    assert found.accept_rate == np.mean(np.array(members) <= found.radius) == 1
+    assert found.num_strangers == 40
+
+
+def test_of_few_names_one_may_come_near():
+    codes = np.array([[0b00000000], [0b11110000], [0b11111111]], dtype=np.uint8)
+    found = calibrate_names(["a", "b", "c"], codes, codes, [["a"], ["b"], ["c"]])
+    assert found.radius == 3 and found.false_accept_rate == 0
+    with pytest.raises(ValueError, match="cannot tell a rate"):
+        calibrate_names(["a"], codes[:1], codes[:1], [["a"]])
+    with pytest.raises(ValueError, match="have the very code"):
+        calibrate_names(["a", "b", "c"], codes[[0, 0, 0]], codes[[0, 0, 0]], [["a"], ["b"], ["c"]])

@@ -1,7 +1,7 @@
 """Search: binary codes with ids and metadata, whole or by concept. Knows nothing of the model that made the codes."""
 
 from .base import CodeIndex, CodeSpec
-from .calibration import Calibration, calibrate_radius
+from .calibration import Calibration, calibrate_names, calibrate_radius
 from .duplicates import near_duplicates
 from .hamming import HammingIndex
 from .model_codes import ModelCodes
@@ -18,6 +18,7 @@ __all__ = [
     "RangeResult",
     "SearchResult",
     "Vote",
+    "calibrate_names",
     "calibrate_radius",
     "near_duplicates",
     "neighbour_vote",
