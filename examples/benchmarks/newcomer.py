@@ -107,7 +107,7 @@ def first_python(page: Path) -> str:
 
 def circumstances(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     """The machine, and what was installed."""
-    code = f"import json; from importlib.metadata import version; print(json.dumps({{n: version(n) for n in {PACKAGES}}}))"
+    code = f"from importlib.metadata import version; print(*map(version, {PACKAGES}))"
     ran = subprocess.run(
         ["python", "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
@@ -117,7 +117,7 @@ def circumstances(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[2], 1),
         "python": platform.python_version(),
-        **json.loads(ran.stdout),
+        **dict(zip(PACKAGES, ran.stdout.split(), strict=True)),
     }
 
 
@@ -126,13 +126,12 @@ def table(record: dict[str, Any]) -> str:
     lines = ["| typed | s |", "| --- | --- |"]
     lines += [f"| `{step['typed']}` | {step['seconds']:.1f} |" for step in record["steps"]]
     lines.append(f"| **in all** | **{record['seconds']:.0f}** ({record['seconds'] / 60:.1f} min) |")
-    told = (
-        f"{record['photos']['number']} {record['photos']['described']}; {record['cores']} cores ({record['processor']}) that "
-        f"other work shared (load {record['load_average']}); Python {record['python']}, "
-        + ", ".join(f"{name} {record[name]}" for name in PACKAGES)
-        + "."
-    )
-    return "\n".join([*lines, "", told])
+    told = [
+        f"{record['photos']['number']} {record['photos']['described']};",
+        f"{record['cores']} cores ({record['processor']}) that other work shared (load {record['load_average']});",
+        ", ".join(f"{name} {record[name]}" for name in ("python", *PACKAGES)) + ".",
+    ]
+    return "\n".join([*lines, "", *told])
 
 
 def write_table(record: dict[str, Any]) -> None:
