@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 from functools import partial
 from pathlib import Path
@@ -80,7 +81,9 @@ def test_all_that_is_known_of_toy_birds(run, tmp_path, monkeypatch):
     page = (tmp_path / "report" / "report.html").read_text()
     for title in ("Localisation", "Part discovery", "Diversity", "Faithfulness", "Region only", "Families"):
         assert f"<h3>{title}:" in page
-    assert "tree of the classes" in page and page.count("<dt>points at</dt>") == 3
+    assert "tree of the classes" in page and "by chance" in page
+    sentences = re.findall(r'<p class="sentence">Concept (\d) looks .*?; .*?\.</p>', page)
+    assert sentences == ["1", "2", "3"] and page.count('<p class="judgement">') == 3
 
 
 def test_measurements_from_a_file(run, hostile, tmp_path):
