@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -75,13 +76,14 @@ def session(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ]
     steps = []
     for shown, command in typed:
-        started = time.perf_counter()
+        started, used = time.perf_counter(), processor_seconds()
         ran = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
         seconds = time.perf_counter() - started
         if ran.returncode:
             raise SystemExit(f"{shown}\n{ran.stdout}\n{ran.stderr}")
         said = [line for line in ran.stdout.splitlines() if line.strip()]
-        steps.append({"typed": shown, "seconds": round(seconds, 1), "said": said[:1] + said[1:][-2:]})
+        times = {"seconds": round(seconds, 1), "processor_seconds": round(processor_seconds() - used, 1)}
+        steps.append({"typed": shown, **times, "said": said[:1] + said[1:][-2:]})
         print(f"{seconds:7.1f} s  {shown}", flush=True)
     missing = [
         name
@@ -93,9 +95,15 @@ def session(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "photos": {"described": args.described, "number": len(list((folder / "my_photos").rglob("*.jpg")))},
         "steps": steps,
-        "seconds": round(sum(step["seconds"] for step in steps), 1),
+        **{name: round(sum(step[name] for step in steps), 1) for name in ("seconds", "processor_seconds")},
         **circumstances(folder, environment),
     }
+
+
+def processor_seconds() -> float:
+    """What all commands so far have used of the processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def first_python(page: Path) -> str:
@@ -123,9 +131,11 @@ def circumstances(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown."""
-    lines = ["| typed | s |", "| --- | --- |"]
-    lines += [f"| `{step['typed']}` | {step['seconds']:.1f} |" for step in record["steps"]]
-    lines.append(f"| **in all** | **{record['seconds']:.0f}** ({record['seconds'] / 60:.1f} min) |")
+    lines = ["| typed | s | of the processor, s |", "| --- | --- | --- |"]
+    lines += [
+        f"| `{step['typed']}` | {step['seconds']:.1f} | {step['processor_seconds']:.1f} |" for step in record["steps"]
+    ]
+    lines.append(f"| **in all** | **{record['seconds']:.0f}** | {record['processor_seconds']:.0f} |")
     told = [
         f"{record['photos']['number']} {record['photos']['described']};",
         f"{record['cores']} cores ({record['processor']}) that other work shared (load {record['load_average']});",
