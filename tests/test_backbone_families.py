@@ -450,3 +450,22 @@ def test_dinov2_small_on_real_photos(shared_dir, tmp_path):
         ConceptHashVisionModel.from_pretrained(tmp_path).get_hash_codes(pixel_values[:8]),
         model.get_hash_codes(pixel_values[:8]),
     )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_of_the_bare_backbone(family, tmp_path):
+    """Adapters that have learned something and concepts have no part in them: they are transformers' own."""
+    save_backbone(tmp_path, family)
+    model = ConceptHashModel.from_backbone(tmp_path, ["a", "b"], class_embeddings=torch.randn(2, 16), num_bits=8)
+    for name, parameter in model.named_parameters():
+        if "adapter" in name:
+            torch.nn.init.normal_(parameter)
+    pixels = torch.randn(2, 3, 40, 40)
+    tower = product.family_of(model.config.vision_config.backbone_config).model.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        features = model.eval().vision_model.backbone_features(pixels)
+        theirs = tower(pixels).last_hidden_state
+    if family == "clip_vision_model":  # whose last norm is for the CLS token alone
+        theirs = tower.post_layernorm(theirs)
+    expected = theirs.mean(1) if family == "siglip_vision_model" else theirs[:, 0]
+    assert torch.allclose(features, expected, atol=1e-5)

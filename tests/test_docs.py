@@ -11,6 +11,7 @@ with one of the reasons below; its options and names are checked all the same.
 
 import ast
 import inspect
+import json
 import os
 import re
 import runpy
@@ -208,6 +209,13 @@ def check_python(block: Block) -> None:
         else:
             continue
         inspect.signature(function).bind_partial(**{word.arg: None for word in call.keywords if word.arg})
+
+
+def test_the_first_session_is_the_recorded_one():
+    script = runpy.run_path(str(ROOT / "examples" / "benchmarks" / "newcomer.py"))
+    record = json.loads(script["RECORD"].read_text(encoding="utf-8"))
+    assert script["table"](record) in script["PAGE"].read_text(encoding="utf-8")
+    assert [step["typed"].split()[0] for step in record["steps"]].count("concepthash") == 6
 
 
 def test_links_lead_somewhere():

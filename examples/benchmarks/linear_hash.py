@@ -17,9 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -32,7 +30,7 @@ from concepthash_hf.concept_layers import ConceptHashTextProjection
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.hashing import on_cpu
 from concepthash_hf.losses import binary_cosine_logits, cosine_logits, margin_cross_entropy
-from concepthash_hf.metrics import retrieval_metrics
+from concepthash_hf.metrics import feature_metrics, retrieval_metrics
 
 ROWS = Path(__file__).with_name("real_photos.jsonl")
 
@@ -53,7 +51,8 @@ def main() -> None:
     ).eval()
     train, query = (cls_features(model, splits, split) for split in ("train", "query"))
     words = model.class_embeddings.sign()
-    rows = [{"method": "float neighbours"} | float_neighbours(query, train)]
+    found = feature_metrics(*query, *train, at=[1])
+    rows = [{"method": "float neighbours"} | {name: found[name] for name in ("map", "precision@1")}]
     for num_bits in args.num_bits:
         for seed in args.seeds:
             rows.append({"method": "linear hash", "num_bits": num_bits, "seed": seed})
@@ -87,19 +86,6 @@ def cls_features(model: ConceptHashModel, splits: Any, split: str) -> tuple[Tens
             features.append(tower(batch["pixel_values"]).pooler_output.float())
         labels.append(batch["labels"])
     return torch.cat(features), torch.cat(labels)
-
-
-def float_neighbours(query: tuple[Tensor, Tensor], train: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """MAP over the whole ranking and precision@1 by the cosine of centred features."""
-    mean = train[0].mean(0)
-    cosines = F.normalize(query[0] - mean, dim=-1) @ F.normalize(train[0] - mean, dim=-1).T
-    relevant = (query[1][:, None] == train[1]).numpy()
-    ranked = np.take_along_axis(relevant, (-cosines).argsort(dim=1, stable=True).numpy(), axis=1)
-    precision = ranked.cumsum(1) / np.arange(1, ranked.shape[1] + 1)
-    return {
-        "map": float(((precision * ranked).sum(1) / ranked.sum(1)).mean()),
-        "precision@1": float(ranked[:, 0].mean()),
-    }
 
 
 def linear_hash(

@@ -227,8 +227,8 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             pixel_values: `(B, 3, H, W)`, normalised.
 
         Returns:
-            `(B, d)`, the last layer's CLS token, or the mean of its patches in a family without one; after the last
-            layer norm, if the model has it.
+            float32 `(B, d)`, the last layer's CLS token, or the mean of its patches in a family without one; after the
+            last layer norm, if the model has it.
 
         Raises:
             ValueError: if `pixel_values` has the wrong shape.
@@ -237,7 +237,7 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         depth = len(self.encoder.layers)
         (tokens,) = self.encoder.without_adapters(tokens, [depth], attention_mask=None)
         tokens = self.last_layer_norm(tokens)
-        return tokens[:, 0] if self.num_prefix_tokens else tokens.mean(1)
+        return (tokens[:, 0] if self.num_prefix_tokens else tokens.mean(1)).float()
 
     def concept_tokens(self, states: Tensor | RegionStates) -> Tensor:
         """The concept tokens as they join the tokens of photos.
