@@ -81,7 +81,7 @@ def session(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         if ran.returncode:
             raise SystemExit(f"{shown}\n{ran.stdout}\n{ran.stderr}")
-        said = [line for line in ran.stdout.splitlines() if line.strip()]
+        said = [line.replace(f"{folder}/", "") for line in ran.stdout.splitlines() if line.strip()]
         times = {"seconds": round(seconds, 1), "processor_seconds": round(processor_seconds() - used, 1)}
         steps.append({"typed": shown, **times, "said": said[:1] + said[1:][-2:]})
         print(f"{seconds:7.1f} s  {shown}", flush=True)
