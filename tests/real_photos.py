@@ -8,6 +8,12 @@ from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import PhotoDataset, eval_transform, list_photos
 
 
+def photo_files(shared: Path, number: int) -> list[str]:
+    """Photos of birds of many classes."""
+    listed = list_photos(shared / "data" / "cub100" / "test")
+    return [listed[row * len(listed) // number]["image"]["path"] for row in range(number)]
+
+
 def hash_model_and_photos(shared: Path, number: int) -> tuple[ConceptHashModel, torch.Tensor]:
     """A model of 64 bits around the small stand-in CLIP, and photos of birds of many classes.
 

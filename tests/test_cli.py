@@ -2,23 +2,30 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from configparser import ConfigParser
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bird_photos import NAMES, save_untrained, write_photos
+from hub_server import TOKEN, HubServer
 from PIL import Image
 from test_hasher import phone_photo
 
+import concepthash_hf.data.load
 from concepthash_hf import ConceptHasher
+from concepthash_hf.data.toy_birds import toy_birds
 from concepthash_hf.hasher import open_photo_index
 from concepthash_hf.index import HammingIndex
 from concepthash_hf.scripts.encode import main as encode
+from concepthash_hf.toy_clip import save_toy_clip
 
 COMMANDS = "demo photos train index search explain report evaluate duplicates export push".split()
 ROOT = Path(__file__).parents[1]
@@ -91,18 +98,24 @@ assert not [name for name in {HEAVY} if name in sys.modules]
     assert ran.stdout.count("Example: concepthash") == len(COMMANDS)
 
 
-def test_codes_and_index_do_without_torch():
+def test_codes_and_index_do_without_torch(tmp_path):
+    """Where there is none: importing it fails."""
     code = """
 import sys
+sys.modules["torch"] = sys.modules["transformers"] = None
 import numpy as np
 from concepthash_hf import codes
-from concepthash_hf.index import HammingIndex
+from concepthash_hf.index import HammingIndex, near_duplicates, open_index
 packed = codes.pack_bits(np.eye(8, dtype=np.uint8))
 index = HammingIndex.from_codes(packed, num_bits=8, num_concepts=2)
 assert index.search(packed[:1], 2).distances.tolist() == [[0, 2]]
-assert "torch" not in sys.modules and "transformers" not in sys.modules
+index.save(sys.argv[1])
+assert open_index(sys.argv[1]).search(packed[:1], 2, {0: 1}).distances.tolist() == [[0, 1]]
+assert codes.hamming_distance(packed[0], packed[1]) == 2
+assert near_duplicates(packed, 1, 8) == []
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path / "index")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -125,8 +138,30 @@ def test_a_wrong_call_is_a_line_and_a_hint(typed, birds):
     assert typed("index", status=2)[-1] == "Error: Missing argument 'PHOTOS'."
     assert "there is no index in outputs/index-birds yet" in typed("index", birds, status=2)[-1]
     assert "Missing option '--index'" in typed("search", "owl", status=2)[-1]
-    assert typed("photos", birds, "--colour", "red", status=2)[-1].startswith("concepthash: error:")
+    assert "unrecognized arguments: --colour red" in typed("photos", birds, "--colour", "red", status=2)[-1]
     assert typed("photos", "no/such/photos", status=1)[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train birds --nun_bits 32", r"unrecognized arguments: --nun_bits 32 \(did you mean --num_bits\?\)"),
+        ("train --nun_bits 32", r"--nun_bits 32 \(did you mean --num_bits"),
+        ("train birds others", r"unrecognized arguments: others \(photos are named once, before the options\)"),
+        ("train birds --num_train_epochs 0", "num_train_epochs must be at least 1, got 0"),
+        ("train birds --preset quick", "argument --preset: .*quick"),
+        ("train birds --cache_frozen_layers maybe", "cache_frozen_layers"),
+        ("evaluate --model m --colour red", "unrecognized arguments: --colour red"),
+        ("report birds --model m --num_photos few", "argument --num_photos.*few"),
+        ("index birds --model m --class_level", "argument --class_level.*expected one argument"),
+        ("photos birds --labelcolumn x", "did you mean --label_column"),
+    ],
+)
+def test_a_wrong_call_of_a_command_that_scripts_understand(typed, words, message):
+    """Nothing is loaded, made or asked for before that is known."""
+    (error,) = typed(*words.split(), status=2)
+    assert re.match(f"error: .*{message}", error), error
+    assert not list(Path().iterdir())
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])
@@ -149,24 +184,123 @@ def test_photos_says_what_is_understood(typed, birds):
 def test_from_photos_to_hits_to_why(typed, birds, saved, tmp_path):
     first, *_, summary, last = typed("index", birds, "--model", saved)
     assert first == "birds: 20 photos" and summary == "20 photos in outputs/index-birds: +20 new, 0 changed, 0 gone"
-    assert last == "next: concepthash search PHOTO_OR_WORDS --index outputs/index-birds"
+    assert last == f"next: concepthash search birds/{min(NAMES)}/0.png --index outputs/index-birds"
     photo = birds / NAMES[2] / "1.png"
     lines = typed("search", photo, "spotted owl", "--index", "outputs/index-birds", "-k", 3)
     assert lines[0] == "20 photos in outputs/index-birds" and lines[2] == "1.png" and "spotted owl" in lines
     assert np.asarray(Image.open(tmp_path / "search.png")).std() > 20
-    assert lines[-1].startswith(f"next: concepthash explain {photo} {birds}")
+    assert lines[-1].startswith(f"next: concepthash explain birds/{NAMES[2]}/1.png birds/")
     found = json.loads("\n".join(typed("search", photo, "--index", "outputs/index-birds", "--json")))
     expected = ConceptHasher(saved).index(birds).search(str(photo), k=10)
     assert found == [json.loads(json.dumps(expected.to_dict()))]
-    lines = typed(*lines[-1].removeprefix("next: concepthash ").split())
-    assert lines[-1] == f"next: concepthash report PHOTOS --model {saved}" and (tmp_path / "explanation.png").is_file()
-    assert typed("explain", photo, "--model", saved)[0].startswith("concept 1: ")
+    first, *_ = lines = typed(*lines[-1].removeprefix("next: concepthash ").split())
+    assert re.fullmatch(rf"birds/{NAMES[2]}/1.png and birds/.*: \d+ of 12 bits differ", first)
+    assert lines[-1].startswith("next: concepthash ") and (tmp_path / "explanation.png").is_file()
+    assert typed("explain", photo, "--model", saved)[:2] == [
+        f"{photo}: 12 bits in 3 concepts",
+        f"  concept 1: {sub_code(saved, photo)}",
+    ]
+    explained = json.loads("\n".join(typed("explain", photo, photo, "--model", saved, "--json")))
+    assert (explained["distance"], explained["concept_distances"]) == (0, [0, 0, 0])
+    assert explained["photos"][0]["sub_codes"][0] == sub_code(saved, photo)
     weighted = typed("search", photo, "--index", "outputs/index-birds", "--concepts", "1", "--concepts", "3=0.5")
     assert weighted[2] == "1.png"
     assert (
         "takes numbers from 1 to 3"
         in typed("search", photo, "--index", "outputs/index-birds", "--concepts", "4", status=2)[-1]
     )
+
+
+def sub_code(saved, photo) -> str:
+    return "".join(map(str, ConceptHasher(saved).encode(photo, output="sub_codes")[0, 0].astype(int)))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips") / "tiny-clip"
+    save_toy_clip(folder, NAMES, image_size=32)
+    return folder
+
+
+def test_every_last_line_works_as_it_is_typed(typed, birds, clip):
+    """From training on a table to why two photos match, with nothing known but what was printed."""
+    rows = [f"{photo.relative_to(birds)},{photo.parent.name},{photo.stem}" for photo in sorted(birds.rglob("*.png"))]
+    (birds / "photos.csv").write_text("\n".join(["file_name,kind,number", *rows]))
+    small = ["--num_train_epochs", 1, "--num_bits", 16, "--adapter_dim", 8]
+    table = ["birds/photos.csv", "--label_column", "kind"]
+    lines = typed("photos", *table)
+    assert lines[-1] == "next: concepthash train birds/photos.csv --output_dir my_model --label_column kind"
+    lines = typed(*shlex.split(lines[-1])[2:], "--model", clip, *small)
+    seen = []
+    while lines[-1].startswith("next: concepthash ") and len(seen) < 5:
+        _, _, *words = shlex.split(lines[-1])
+        seen.append(words[0])
+        lines = typed(*words)
+    assert seen[:3] == ["index", "search", "explain"] and seen[3] in ("index", "report")
+    # another model of the same photos gets an index of its own
+    words = ["train", *table, "--model", clip, *small, "--output_dir", "second"]
+    assert typed(*words)[-1].endswith("--model second --index second-index --label_column kind")
+    assert typed("index", "birds", "--model", "second")[-2].startswith("20 photos in outputs/index-birds: +20 new")
+
+
+def test_the_demo_to_its_end_and_again(typed, monkeypatch):
+    few = partial(toy_birds, train_per_species=2, test_per_species=1)
+    monkeypatch.setattr(concepthash_hf.data.load, "toy_birds", few)
+    lines = typed("demo", "--num_train_epochs", 1)
+    assert lines[0].startswith("toy_birds: 24 classes: ")
+    assert "240 photos in outputs/demo/index: +240 new, 0 changed, 0 gone" in lines
+    assert len([line for line in lines if line.startswith("next: ")]) == 1 and lines[-1].startswith("next: ")
+    assert typed(*shlex.split(lines[-1])[2:])[0].endswith("of 32 bits differ")
+    again = typed("demo", "--num_train_epochs", 1)
+    assert "240 photos in outputs/demo/index: +0 new, 0 changed, 0 gone" in again
+    assert not [line for line in again if line.startswith("epoch ")]
+    (Path("outputs/demo/model") / "README.md").unlink()  # as if it had been killed before it was done
+    assert "mAP" in "\n".join(typed("demo", "--num_train_epochs", 1))
+
+
+def test_ctrl_c_while_training_says_how_to_go_on(birds, clip, tmp_path):
+    words = ["train", birds, "--model", clip, "--num_bits", 16, "--adapter_dim", 8, "--num_train_epochs", 400]
+    command = [sys.executable, "-m", "concepthash_hf", *map(str, words)]
+    settings = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "bufsize": 1}
+    process = subprocess.Popen(command, **settings)
+    while not (line := process.stdout.readline()).startswith("epoch 2/400"):
+        assert line, process.communicate()[1]
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    last = error.splitlines()[-1]
+    found = re.match(
+        r"stopped by SIGINT: (\d+) epochs are kept in (outputs/\S+); go on with (--resume_\w+ \S+)$", last
+    )
+    assert process.returncode == 130 and found, error
+    assert (tmp_path / found[2] / f"checkpoint-{found[1]}").is_dir()
+    again = concepthash(*words[:-1], found[1], *found[3].split(), folder=tmp_path)
+    assert again.returncode == 0 and f"model in {found[2]}" in again.stdout, again.stderr
+
+
+def test_a_model_is_pushed_to_its_end(saved, tmp_path, monkeypatch):
+    """To a Hub that listens here; the last line loads the model from it."""
+    hub = HubServer()
+    try:
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            monkeypatch.delenv(name, raising=False)
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
+        for name, value in (settings | {"HF_HUB_DISABLE_XET": "1"}).items():
+            monkeypatch.setenv(name, value)
+        ran = concepthash("push", saved, "birds", folder=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        uploaded, last = ran.stdout.splitlines()
+        assert uploaded.startswith(f"uploaded: {hub.url}/someone/birds/commit/") and last.startswith(
+            "next: python -c "
+        )
+        words = shlex.split(last.removeprefix("next: "))
+        ran = subprocess.run(
+            [sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert ran.stdout.startswith("ConceptHasher('someone/birds': 12 bits, 3 concepts"), ran.stderr
+        refused = concepthash("push", tmp_path, "birds", folder=tmp_path)
+        assert refused.returncode == 1 and refused.stderr.splitlines()[-1].startswith("error: ")
+    finally:
+        hub.close()
 
 
 def test_a_collection_that_changes(typed, birds, saved):

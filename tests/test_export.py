@@ -14,6 +14,7 @@ from real_photos import hash_model_and_photos
 
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.codes import binarize, pack_bits
+from concepthash_hf.encoding import code_spec
 from concepthash_hf.export import export_onnx
 
 BITS, SIZE = TINY_VISION["num_bits"], TINY_VISION["image_size"]
@@ -75,7 +76,8 @@ def test_the_file_says_what_it_is(tiny):
         ("codes", "tensor(uint8)", ["batch", 2]),  # 12 bits
     ]
     metadata = session.get_modelmeta().custom_metadata_map
-    assert metadata == {"num_bits": str(BITS), "num_concepts": str(model.config.num_concepts)}
+    spec = code_spec(model)
+    assert metadata == {"num_bits": str(BITS), "num_concepts": str(spec.num_concepts), "revision": spec.revision}
     onnx.checker.check_model(path, full_check=True)
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]  # weights and all
 

@@ -229,7 +229,7 @@ class TestIndex:
             open_photo_index(tmp_path / "codes")
         hits = open_photo_index(tmp_path / "codes", saved).search(str(birds / NAMES[0] / "0.png"))
         assert hits[0].distance == 0 and hits[0].label is None
-        with pytest.raises(FileNotFoundError, match="is in no file"):
+        with pytest.raises(FileNotFoundError, match="keeps codes, not photos"):
             hits[0].photo()
 
     def test_duplicates(self, index, birds):

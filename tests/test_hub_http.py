@@ -140,7 +140,7 @@ def published(hub, client, trained, photos, tmp_path_factory) -> dict[str, Any]:
     """A client publishes two commits to a private repository, one with code, and one over an older model."""
     folders = tmp_path_factory.mktemp("published")
     secret = shutil.copytree(trained, folders / "secret")
-    (secret / "checkpoint-1").mkdir()
+    (secret / "checkpoint-1").mkdir(exist_ok=True)  # the training has left one
     (secret / "checkpoint-1" / "model.safetensors").write_bytes(b"of a training that goes on")
     turned = changed_copy(secret, folders / "turned", scale=-1)
     with_code = shutil.copytree(trained, folders / "with_code")

@@ -43,3 +43,39 @@ def test_a_signal_is_no_traceback(number, status):
     _, printed = process.communicate(timeout=60)
     assert process.returncode == status
     assert printed == f"stopped by {number.name}: there is nothing yet that could be kept\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes are not bound to cores here")
+@pytest.mark.parametrize(
+    ("said", "launched", "threads"),
+    [(None, False, 1), ("3", False, 3), ("3", True, 3)],
+    ids=["bound", "said", "said to the launcher"],
+)
+def test_threads_are_those_that_were_given(said, launched, threads):
+    """A process that is bound to a core computes on that one, whatever else the machine has."""
+    variables = {"OMP_NUM_THREADS": said, "ACCELERATE_MIXED_PRECISION": "no" if launched else None}
+    others = {name: value for name, value in os.environ.items() if name not in variables}
+    code = """
+import os, torch
+from concepthash_hf.launch import use_own_cores
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 7)))
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+use_own_cores()
+print(torch.get_num_threads())
+"""
+    environment = others | {name: value for name, value in variables.items() if value is not None}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) == threads
+
+
+def test_the_launchers_single_thread_is_nobodys_wish():
+    """`accelerate launch` sets it where nobody has said anything."""
+    code = """
+import torch
+from concepthash_hf.launch import cores, use_own_cores
+assert torch.get_num_threads() == 1
+use_own_cores()
+assert torch.get_num_threads() == cores()
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

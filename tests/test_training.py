@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import signal
 import weakref
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from runs import (
     AugmentedPhotos,
     Killed,
@@ -29,13 +31,13 @@ from runs import (
     state_of,
     untrained,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.utils.data import WeightedRandomSampler, default_collate
 
 import concepthash_hf.training as training
-from concepthash_hf import ConceptHashModel, modeling_concepthash, whole_files
+from concepthash_hf import ConceptHashModel, modeling_concepthash, training_progress, whole_files
 from concepthash_hf.checkpoints import newest_checkpoint
 from concepthash_hf.interruption import Interrupted
 from concepthash_hf.metrics import retrieval_metrics
@@ -347,6 +349,52 @@ def test_resume_from_a_checkpoint_into_another_folder(tmp_path):
     assert files_in(tmp_path / "old") == before
 
 
+def test_every_epoch_is_kept_unless_nobody_wants_it(tmp_path):
+    args = arguments(tmp_path, num_train_epochs=3)
+    with pytest.raises(Killed):
+        train(kill_at(untrained(), 8), TinyPhotos(), args)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+    without = arguments(tmp_path / "without", save_epochs=0)
+    train(untrained(), TinyPhotos(), without)
+    assert not list((tmp_path / "without").glob("checkpoint-*"))
+
+
+def test_checkpoints_leave_out_what_is_frozen(tmp_path):
+    model = untrained()
+    train(model, TinyPhotos(), arguments(tmp_path))
+    kept = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learned <= kept.keys() and "vision_model.embeddings.patch_embedding.weight" not in kept
+    other = untrained()
+    with torch.no_grad():
+        other.vision_model.embeddings.patch_embedding.weight[0] += 1
+    args = arguments(tmp_path, num_train_epochs=3, resume_from_checkpoint=str(tmp_path))
+    with pytest.raises(ValueError, match='checkpoint-2 is of another run .frozen_weights was "[0-9a-f]{16}", now "'):
+        train(other, TinyPhotos(), args)
+
+
+@pytest.mark.parametrize("wrong", ["too few", "too many"])
+def test_a_checkpoint_with_weights_of_another_model(tmp_path, wrong):
+    """Of an older version, which kept no checksums; one that has all weights, as those had, is gone on with."""
+    model = untrained()
+    train(model, TinyPhotos(), arguments(tmp_path))
+    (tmp_path / "checkpoint-2" / "progress.json").write_text(json.dumps({"epochs_done": 2, "step": 6}))
+    file = tmp_path / "checkpoint-2" / "model.safetensors"
+    args = arguments(tmp_path, num_train_epochs=3, resume_from_checkpoint=str(tmp_path))
+    save_file(state_of(model), file)
+    assert train(untrained(), TinyPhotos(), args)["train_steps"] == 9
+    (tmp_path / "checkpoint-3").rename(tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-2" / "progress.json").write_text(json.dumps({"epochs_done": 2, "step": 6}))
+    weights = state_of(model)
+    if wrong == "too few":
+        del weights["vision_model.hash_head.projection.weight"]
+    else:
+        weights["more"] = torch.zeros(1)
+    save_file(weights, file)
+    with pytest.raises(ValueError, match="checkpoint-2 cannot be loaded .its weights are of another model"):
+        train(untrained(), TinyPhotos(), args)
+
+
 def test_resuming_a_finished_run_trains_no_more(tmp_path):
     photos = TinyPhotos()
     first = train(untrained(), photos, arguments(tmp_path, save_epochs=1), photos, photos)
@@ -401,7 +449,7 @@ def signal_at(model: ConceptHashModel, step: int, number: signal.Signals) -> Con
     return model
 
 
-@pytest.mark.parametrize("save_epochs", [None, 1])
+@pytest.mark.parametrize("save_epochs", [0, 1])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_signal_keeps_the_epochs_that_are_done(tmp_path, optimizer, save_epochs):
     """Also without checkpoints; to go on gives the weights of an undisturbed run."""
@@ -606,7 +654,7 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path, monkeypatch
 
 
 def test_not_finite_without_a_checkpoint(tmp_path):
-    with pytest.raises(FloatingPointError, match="none, since --save_epochs was not given"):
+    with pytest.raises(FloatingPointError, match="none, no epoch was kept"):
         train(untrained(), TinyPhotos(), arguments(tmp_path, learning_rate=1e30))
 
 
@@ -621,7 +669,7 @@ def test_not_finite_without_a_checkpoint(tmp_path):
         ({"per_device_eval_batch_size": -2}, "per_device_eval_batch_size must be at least 1, got -2"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1, got 0"),
         ({"logging_steps": 0}, "logging_steps must be at least 1, got 0"),
-        ({"save_epochs": 0}, "save_epochs must be at least 1, got 0"),
+        ({"save_epochs": -1}, "save_epochs must not be negative, got -1"),
         ({"eval_epochs": -1}, "eval_epochs must be at least 1, got -1"),
         ({"warmup_epochs": 3}, r"warmup_epochs must lie in 0 ... num_train_epochs \(2\), got 3"),
         ({"warmup_epochs": -1}, "warmup_epochs must lie in 0 .*, got -1"),
@@ -632,11 +680,19 @@ def test_not_finite_without_a_checkpoint(tmp_path):
         ({"learning_rate": math.nan}, "learning_rate must be a finite number, got nan"),
         ({"max_grad_norm": math.inf}, "max_grad_norm must be a finite number, got inf"),
         ({"optimizer": "lion"}, "optimizer must be sgd or adamw, got 'lion'"),
+        ({"report_to": "nothing"}, "--report_to nothing: there is no such tracker; there are .*wandb"),
     ],
 )
 def test_bad_arguments(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, **changes)
+
+
+def test_a_tracker_that_is_not_installed_is_known_before_the_run(tmp_path):
+    """Accelerate would leave it out without a word."""
+    name = next(name for name in LOGGER_TYPE_TO_CLASS if name not in map(str, get_available_trackers()))
+    with pytest.raises(ImportError, match=f"--report_to {name} is not installed: pip install {name}"):
+        arguments(tmp_path, report_to=name)
 
 
 @pytest.fixture
@@ -661,13 +717,12 @@ def precious(tmp_path) -> Path:
             "no checkpoint to resume from in .*checkpoint-best",
         ),
         ({"resume_from_checkpoint": "nowhere", "overwrite_output_dir": True}, 24, "no checkpoint .* in nowhere"),
-        ({"overwrite_output_dir": True}, 7, "7 photos do not fill one batch of 8 on each of 1 process.*batch_size"),
+        ({"overwrite_output_dir": True}, 1, r"1 photos to train on are too few for 1 process\(es\): each needs two"),
         (
             {"overwrite_output_dir": True, "per_device_train_batch_size": 1},
             24,
             "normalises over a batch, which takes two photos: give a --per_device_train_batch_size of 2",
         ),
-        ({"overwrite_output_dir": True, "report_to": "nothing"}, 24, "nothing"),
         ({"overwrite_output_dir": True, "mixed_precision": "bf6"}, 24, "bf6"),
         pytest.param(
             {"overwrite_output_dir": True, "mixed_precision": "fp16"},
@@ -716,9 +771,43 @@ def test_one_training_in_a_folder_at_a_time(tmp_path, monkeypatch):
     assert refused == [f"another process is writing into {tmp_path}: wait until it is done, or give another folder"]
 
 
+def test_fewer_photos_than_a_batch_are_one(tmp_path, capsys):
+    results = train(untrained(), TinyPhotos(7), arguments(tmp_path))
+    assert (results["train_steps"], results["arguments"]["per_device_train_batch_size"]) == (2, 7)
+    assert "only 7 photos to train on: batches of 7 in place of 8" in capsys.readouterr().out
+
+
 def test_a_stream_too_short_for_a_batch(tmp_path):
     with pytest.raises(ValueError, match=r"does not fill one batch of 8.*per_device_train_batch_size"):
         train(untrained(), PhotoStream(7), arguments(tmp_path))
+
+
+# --- what is told
+
+
+def test_each_epoch_says_its_losses_its_map_and_the_time_left(tmp_path, capsys):
+    """Also epochs that are shorter than the steps between two looks at the losses."""
+    photos = TinyPhotos()
+    args = arguments(tmp_path, num_train_epochs=4, eval_epochs=2, logging_steps=100)
+    results = train(untrained(), photos, args, photos, photos)
+    printed = capsys.readouterr()
+    lines = [line for line in printed.out.splitlines() if line.startswith("epoch ")]
+    terms = r"loss \d+\.\d{3} \(classification [\d.]+, quantization [\d.]+, concept [\d.]+, diversity [\d.]+\)"
+    expected = [f"epoch {epoch}/4: {terms}; 0\\d:\\d\\d left" for epoch in (1, 2, 3, 4)]
+    expected.insert(2, r"epoch 2/4: mAP 0\.\d{4} \(24 queries\)")
+    assert len(lines) == 5 and all(map(re.fullmatch, expected, lines)), lines
+    assert f"loss {results['train_loss']:.3f}" in lines[-1] and lines[-1].endswith("00:00 left")
+    assert "12/12" in printed.err  # one bar, over the steps of all epochs
+
+
+def test_the_time_left_is_that_of_all_epochs(capsys, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(training_progress.time, "perf_counter", lambda: now)
+    progress = training_progress.Progress(10, 4, 3, is_shown=True)
+    now = 160.0  # two epochs
+    progress.finish(5, {"loss": 1.0, "concept": 0.5})
+    progress.close()
+    assert capsys.readouterr().out == "epoch 6/10: loss 1.000 (concept 0.500); 02:00 left\n"
 
 
 # --- waiting and keeping

@@ -1,6 +1,8 @@
 """Checkpoints to resume training from: a folder `checkpoint-<epochs done>` with all of Accelerate's state.
 
-Its `progress.json` is written last: what is done, by what settings, and the checksum of every other file.
+They are written after every epoch, so they leave out what a run that goes on has anyway: frozen weights of the models
+that it builds on, which `Settings.fixed` knows by their fingerprint. `progress.json` is written last: what is done, by
+what settings, and the checksum of every other file.
 """
 
 import hashlib
@@ -12,9 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
+from accelerate.utils.constants import SAFE_WEIGHTS_NAME
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from .json_files import check_fields, read_object, write_object
+from .modeling_hashing import HashingPreTrainedModel
 from .together import on_main_process
 from .whole_files import finish, is_left_behind, naming_errors, sync_folder
 
@@ -41,6 +49,12 @@ class Settings:
     free: Mapping[str, Any]
 
 
+def frozen_weights(model: HashingPreTrainedModel) -> dict[str, Tensor]:
+    """What a model has from the models it was built on and training leaves as it is, by name."""
+    frozen = {parameter for parameter in model.backbone_parameters() if not parameter.requires_grad}
+    return {name: parameter for name, parameter in model.named_parameters() if parameter in frozen}
+
+
 def save_checkpoint(
     accelerator: Accelerator, output_dir: str | Path, epochs_done: int, step: int, settings: Settings
 ) -> None:
@@ -60,11 +74,14 @@ def save_checkpoint(
     """
     final = Path(output_dir) / f"{PREFIX}{epochs_done}"
     partial = final.with_name(f"{_PARTIAL}{epochs_done}")
+    hook = accelerator.register_save_state_pre_hook(_leave_out_frozen)
     with naming_errors(final):
         try:
             accelerator.save_state(str(partial))
         except RuntimeError as error:  # what torch.save makes of a full disk
             raise OSError(f"cannot write {final}: {error}") from error
+        finally:
+            hook.remove()
     accelerator.wait_for_everyone()  # each process writes a part of it
     progress = {"epochs_done": epochs_done, "step": step, "fixed": settings.fixed, "free": settings.free}
     on_main_process(accelerator, lambda: _finish(partial, final, progress))
@@ -120,10 +137,13 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> tuple[int, in
     """
     progress = read_progress(checkpoint)
     on_main_process(accelerator, lambda: _check_files(checkpoint, progress.get("files", {})))
+    hook = accelerator.register_load_state_pre_hook(_load_weights)
     try:
         accelerator.load_state(str(checkpoint))
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError) as error:
         raise ValueError(f"{checkpoint} cannot be loaded ({error}): {_REMEDY}") from error
+    finally:
+        hook.remove()
     return progress["epochs_done"], progress["step"]
 
 
@@ -159,6 +179,28 @@ def remove_unfinished(output_dir: str | Path) -> None:
     """Remove the checkpoints that killed runs have not finished."""
     for folder in Path(output_dir).glob(f"{_PARTIAL}*"):
         shutil.rmtree(folder)
+
+
+def _leave_out_frozen(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+    """Of FSDP and DeepSpeed, which save by themselves, there are no weights here."""
+    for model, state in zip(models, weights, strict=False):
+        for name in _frozen_names(model):
+            del state[name]
+
+
+def _load_weights(models: list[nn.Module], folder: str) -> None:
+    """Take over what was saved, in place of Accelerate: of the models in this list it would expect all weights."""
+    for model in models:
+        found = model.load_state_dict(safetensors.torch.load_file(Path(folder) / SAFE_WEIGHTS_NAME), strict=False)
+        if found.unexpected_keys or not set(found.missing_keys) <= _frozen_names(model):
+            raise ValueError("its weights are of another model")
+    models.clear()
+
+
+def _frozen_names(model: nn.Module) -> set[str]:
+    """Of `frozen_weights`, as a model calls them that may be wrapped for several processes."""
+    frozen = set(frozen_weights(extract_model_from_parallel(model)).values())
+    return {name for name, parameter in model.named_parameters() if parameter in frozen}
 
 
 def _finish(partial: Path, final: Path, progress: dict[str, Any]) -> None:

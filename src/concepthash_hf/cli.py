@@ -5,6 +5,7 @@ Nothing heavy is imported before a command is known, so that help answers at onc
 
 import functools
 import json
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from .quoting import printable
 
 if TYPE_CHECKING:
     from .hasher import ConceptHasher
+    from .photo_index import PhotoIndex
 
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _READING = (
@@ -84,16 +86,27 @@ def demo(
 
     Example: concepthash demo
     """
+    from .checkpoints import newest_checkpoint
     from .data.toy_birds import save_toy_birds
+    from .index.opening import has_index
+    from .interruption import Interrupted
     from .scripts.train import main as run_training
 
     folder = Path(output_dir)
-    model, photos = folder / "model", folder / "photos"
-    run_training(["--output_dir", str(model), "--num_train_epochs", str(num_train_epochs)])
-    save_toy_birds(photos)
-    _make_index(str(photos), str(folder / "index"), str(model), {}, {}, with_content=False, as_json=False)
-    bird = next(photos.rglob("*.png"))
-    search([str(bird)], index=str(folder / "index"), output=str(folder / "search.png"))
+    model, photos, index = folder / "model", folder / "photos", folder / "index"
+    try:
+        if not (model / "README.md").exists():  # which is written last
+            words = ["--output_dir", str(model), "--num_train_epochs", str(num_train_epochs)]
+            if newest_checkpoint(model) is not None:
+                words += ["--resume_from_checkpoint", str(model)]
+            run_training(words)
+        if not has_index(index):
+            save_toy_birds(photos)
+        _make_index(str(photos), str(index), str(model), {}, {}, with_content=False, as_json=False)
+        bird = next(photos.rglob("*.png"))
+        search([str(bird)], index=str(index), output=str(folder / "search.png"))
+    except Interrupted as stop:
+        raise Interrupted(stop.signal, "what is done is kept; the same command goes on") from None
 
 
 @_command(context_settings=_FORWARD, epilog=_READING)
@@ -113,11 +126,11 @@ def photos(context: typer.Context, photos: Photos, as_json: Json = False) -> Non
         collection = load_collection(photos, **options)
         found: dict[str, Any] = {"name": collection.name, "photos": len(collection), "notes": list(collection.notes)}
         text = f"{describe_collection(collection)}\n  no classes to train on: {error}"
-        following = ["index", photos, "--model", "MODEL"]
+        following = ["index", photos, "--model", "MODEL", *context.args]
     else:
         found = {"name": splits.name, **splits.counts, "class_names": list(splits.class_names)}
         found["notes"] = list(splits.notes)
-        text, following = describe_photos(splits), ["train", photos, "--output_dir", "my_model"]
+        text, following = describe_photos(splits), ["train", photos, "--output_dir", "my_model", *context.args]
     _say(text, found, as_json)
     _next(following, as_json)
 
@@ -164,16 +177,21 @@ def train(
 
     Example: concepthash train my_photos --output_dir my_model
     """
+    photos, others = _forwarded(context, photos)
     if photos is None and model_name_or_path is not None and resume_from_checkpoint is None:
         from .data import PhotoArguments
 
         photos = PhotoArguments().with_photos_of(model_name_or_path).dataset
     given = _without(context, "photos", "all_options")
-    words = ["--help"] if all_options else [*_words({"dataset": photos, **given}), *context.args]
+    words = ["--help"] if all_options else [*_words({"dataset": photos, **given}), *others]
     from .scripts.train import main as run_training
 
     folder = run_training(words)
-    _next(["index", photos or "PHOTOS", "--model", str(folder)])
+    if photos is None:
+        _next(["evaluate", "--model", str(folder)])
+    else:
+        taken = ["--index", f"{folder}-index"] if Path(_default_index(photos)).exists() else []
+        _next(["index", photos, "--model", str(folder), *taken, *_reading_words(others)])
 
 
 @_command(context_settings=_FORWARD, epilog=_READING)
@@ -194,14 +212,14 @@ def index(
 
     Example: concepthash index my_photos --model my_model
     """
-    folder = index or f"outputs/index-{Path(photos).resolve().stem}"
+    folder = index or _default_index(photos)
     if model is None and not (Path(folder) / "index.json").exists():
         raise typer.BadParameter(
             f"there is no index in {folder} yet: say which model is to make it", param_hint="--model"
         )
-    _make_index(
-        photos, folder, model, _base(base_model_name_or_path), _read_options(context.args), by_content, as_json
-    )
+    options = _read_options(context.args)
+    made = _make_index(photos, folder, model, _base(base_model_name_or_path), options, by_content, as_json)
+    _next(_after_index(made, folder), as_json)
 
 
 @_command()
@@ -213,8 +231,8 @@ def search(
         list[str] | None,
         typer.Option(help="Search by this concept only, from 1; with a weight such as 2=0.5. Can be repeated."),
     ] = None,
-    photos: Annotated[
-        str | None, typer.Option("--photos", help="Where the photos of the index are now, if they moved.")
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Where the photos of the index are now, if they moved.")
     ] = None,
     model: ModelOfIndex = None,
     table: Annotated[str, typer.Option("--table", help="Name of the index in a database.")] = "concepthash_codes",
@@ -226,27 +244,21 @@ def search(
 
     Example: concepthash search new.jpg "red-tailed hawk" --index outputs/index-my_photos
     """
-    from .explain.contact_sheet import contact_sheet
     from .hasher import open_photo_index
-    from .whole_files import replacing
+    from .scripts.search import concept_weights, show
 
-    opened = open_photo_index(index, model, photos, table, **_base(base_model_name_or_path))
-    weights = _concept_weights(concepts or [], opened.codes.num_concepts)
+    opened = open_photo_index(index, model, dataset, table, **_base(base_model_name_or_path))
+    weights = concept_weights(concepts or [], opened.codes.num_concepts)
     results = opened.search_each(queries, k, weights)
     if as_json:
         print(json.dumps([hits.to_dict() for hits in results], indent=2))
         return
     print(f"{len(opened)} photos in {index}")
-    for hits in results:
-        print(printable(f"\n{hits.name}\n{hits.table()}"))
-    with replacing(output) as part:
-        found = [hits.found() for hits in results]
-        contact_sheet(found, opened.codes.num_bits // opened.codes.num_concepts, weights).save(part)
-    print(f"\npicture: {output}")
-    first = results[0]
-    if not isinstance(first.query, str) and opened.source.folder is not None:
-        match = opened.source.folder / str(first[0].id)
-        _next(["explain", queries[0], str(match), "--model", opened.hasher.name_or_path])
+    show(opened, results, weights, output)
+    asked = [Path(query) for query in queries[:1] if Path(query).is_file()]
+    found = [file for hit in results[0] if (file := opened.file_of(hit.id)) and not _is_same(file, asked)]
+    if found:
+        _next(["explain", *map(_near, [*asked, found[0]]), "--model", _near(opened.hasher.name_or_path)])
 
 
 @_command()
@@ -256,6 +268,7 @@ def explain(
     other: Annotated[str | None, typer.Argument(help="Another, to compare it with.")] = None,
     output: Annotated[str, typer.Option("--output", help="Where the picture goes.")] = "explanation.png",
     base_model_name_or_path: Base = None,
+    as_json: Json = False,
 ) -> None:
     """Show why a photo has its code: what each concept makes of it, and where it looks; or why two photos match.
 
@@ -266,19 +279,23 @@ def explain(
     hasher = _hasher(model, base_model_name_or_path)
     if other is None:
         explanation = hasher.explain(photo)
-        sub_codes = [(f"concept {each.concept + 1}", each.sub_code) for each in explanation.concepts]
-        figure = explanation.figure(Path(photo).name)
+        found, figure = explanation.to_dict(), explanation.figure(Path(photo).name)
+        text = f"{photo}: {hasher.spec.num_bits} bits in {hasher.spec.num_concepts} concepts"
+        lines = [f"concept {number}: {sub_code}" for number, sub_code in enumerate(found["sub_codes"], 1)]
+        folders = [Path(photo).parent]
     else:
         match = hasher.match(photo, other)
-        sub_codes = [(f"concept {number + 1}", match.verdict(number)) for number in range(len(match.distances))]
-        sub_codes.append(("in all", f"{match.distance} of {match.differing.size} bits differ"))
-        figure = match.figure((Path(photo).name, Path(other).name))
-    for name, value in sub_codes:
-        print(f"{name}: {value}")
+        found, figure = match.to_dict(), match.figure((Path(photo).name, Path(other).name))
+        text = f"{photo} and {other}: {match.distance} of {match.differing.size} bits differ"
+        lines = [f"concept {number + 1}: {match.verdict(number)}" for number in range(len(match.distances))]
+        folders = sorted({Path(photo).parent, Path(other).parent})
     with replacing(output) as part:
         figure.save(part)
-    print(f"picture: {output}")
-    _next(["report", "PHOTOS", "--model", model])
+    _say("\n".join([text, *(f"  {line}" for line in lines), f"picture: {output}"]), found, as_json)
+    if len(folders) == 1:
+        _next(["index", _near(folders[0]), "--model", model], as_json)
+    else:  # of two classes
+        _next(["report", _near(os.path.commonpath([path.absolute() for path in folders])), "--model", model], as_json)
 
 
 @_command(context_settings=_FORWARD, epilog=_READING)
@@ -296,7 +313,8 @@ def report(
     """
     from .scripts.explain import main as write_report
 
-    write_report([*_words({"dataset": photos, **_without(context, "photos")}), *context.args])
+    photos, others = _forwarded(context, photos)
+    write_report([*_words({"dataset": photos, **_without(context, "photos")}), *others])
 
 
 @_command(context_settings=_FORWARD, epilog=_READING)
@@ -314,8 +332,9 @@ def evaluate(
     """
     from .scripts.evaluate import main as measure
 
-    measure([*_words({"dataset": photos, **_without(context, "photos")}), *context.args])
-    _next(["report", photos or "PHOTOS", "--model", model_name_or_path])
+    photos, others = _forwarded(context, photos)
+    measure([*_words({"dataset": photos, **_without(context, "photos")}), *others])
+    _next(["report", *([photos] if photos else []), "--model", model_name_or_path, *_reading_words(others)])
 
 
 @_command()
@@ -342,6 +361,7 @@ def duplicates(
     print(f"{len(opened)} photos in {index}: {len(groups)} groups within {radius} bits")
     for group in groups:
         print(printable("  " + "  ".join(map(str, group))))
+    _next(["duplicates", "--index", index, "--radius", str(radius + 1)])
 
 
 @_command()
@@ -354,14 +374,13 @@ def export(
 
     Example: concepthash export my_model_onnx --model my_model
     """
-    from .export import export_onnx
+    from .export import export_folder
 
     hasher = _hasher(model, base_model_name_or_path)
-    path = export_onnx(hasher.model, Path(folder) / "model.onnx")
-    hasher.image_processor.save_pretrained(folder)
-    if getattr(hasher.model, "text_model", None) is not None:
-        hasher.tokenizer.save_pretrained(folder)
-    print(f"{path}: pixel_values in, code_logits and codes out; {hasher.spec.num_bits} bits")
+    print(f"{hasher.name_or_path}: {hasher.spec.num_bits} bits in {hasher.spec.num_concepts} concepts", flush=True)
+    path = export_folder(hasher, folder)
+    print(f"{path}: pixel_values in, code_logits and codes out")
+    _next_python(f"from concepthash_hf.onnx_hasher import OnnxHasher; print(OnnxHasher({json.dumps(folder)}))")
 
 
 @_command()
@@ -381,6 +400,7 @@ def push(
 
     commit = push_to_hub(folder, repo_id, include_code=include_code, private=private or None)
     print(f"uploaded: {commit.commit_url}")
+    _next_python(f'from concepthash_hf import ConceptHasher; print(ConceptHasher("{commit.repo_url.repo_id}"))')
 
 
 def _make_index(
@@ -391,8 +411,8 @@ def _make_index(
     options: dict[str, Any],
     with_content: bool,
     as_json: bool,
-) -> None:
-    """Make or renew an index in a folder."""
+) -> "PhotoIndex":
+    """Make or renew an index in a folder, and say what became of it."""
     from .hasher import renew_index
 
     index, changes = renew_index(
@@ -406,11 +426,36 @@ def _make_index(
     )
     if as_json:
         print(json.dumps({"index": folder, "photos": len(index), **changes.to_dict()}, indent=2))
-        return
+        return index
     for bad in changes.unreadable[:10]:
         print(printable(f"  unreadable: {bad.path}: {bad.reason}"))
     print(f"{len(index)} photos in {folder}: {changes}")
-    _next(["search", "PHOTO_OR_WORDS", "--index", folder])
+    return index
+
+
+def _default_index(photos: str) -> str:
+    return f"outputs/index-{Path(photos).resolve().stem}"
+
+
+def _after_index(index: "PhotoIndex", folder: str) -> list[str]:
+    """Search it with one of its photos, or with what that is called; else look which are there twice."""
+    for id in index.ids[:1]:
+        if (file := index.file_of(id)) is not None:
+            return ["search", _near(file), "--index", folder]
+        (row,) = index.codes.get_metadata([id])
+        if isinstance(label := row.get("label"), str) and index.hasher.reads_words:
+            return ["search", label, "--index", folder]
+    return ["duplicates", "--index", folder]
+
+
+def _near(path: str | Path) -> str:
+    """A path as it is called from here."""
+    whole, here = Path(path).absolute(), Path.cwd()
+    return str(whole.relative_to(here)) if Path(path).exists() and whole.is_relative_to(here) else str(path)
+
+
+def _is_same(file: Path, others: Sequence[Path]) -> bool:
+    return any(file.samefile(other) for other in others)
 
 
 def _hasher(model: str, base_model_name_or_path: str | None) -> "ConceptHasher":
@@ -427,23 +472,25 @@ def _read_options(words: Sequence[str]) -> dict[str, Any]:
     """What is said of how photos are read, as in every script."""
     from dataclasses import asdict
 
-    from transformers import HfArgumentParser
-
     from .data.options import ReadOptions
+    from .scripts.arguments import ArgumentReader
 
-    parser = HfArgumentParser(ReadOptions, prog="concepthash")
-    parser.parse_args(list(words))  # which knows how a wrong call ends
-    (options,) = parser.parse_args_into_dataclasses(list(words))
+    (options,) = ArgumentReader(ReadOptions).read(words)
     return {name: value for name, value in asdict(options).items() if value not in (None, False)}
 
 
-def _concept_weights(concepts: list[str], num_concepts: int) -> Any:
-    from .scripts.search import concept_weights
+def _reading_words(words: Sequence[str]) -> list[str]:
+    """Of the words of a command those that say how photos are read."""
+    from .data.options import ReadOptions
+    from .scripts.arguments import ArgumentReader
 
-    try:
-        return concept_weights(concepts, num_concepts)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--concepts") from None
+    options, _ = ArgumentReader(ReadOptions).parse_known_args(list(words))
+    return _words({name: value for name, value in vars(options).items() if value not in (None, False)})
+
+
+def _forwarded(context: typer.Context, photos: str | None) -> tuple[str | None, list[str]]:
+    """The photos and the other words of a command that a script understands; an option is no name of photos."""
+    return (None, [photos, *context.args]) if photos and photos.startswith("--") else (photos, context.args)
 
 
 def _without(context: typer.Context, *names: str) -> dict[str, Any]:
@@ -463,3 +510,8 @@ def _next(words: Sequence[str], as_json: bool = False) -> None:
     """The last line: what to type now."""
     if not as_json:
         print(printable(f"next: concepthash {shlex.join(words)}"))
+
+
+def _next_python(code: str) -> None:
+    """The last line where no command comes next: a look at what was made."""
+    print(printable(f"next: python -c {shlex.quote(code)}"))

@@ -5,13 +5,41 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .codes import binarize, pack_bits
+from .encoding import code_spec
 from .modeling_concepthash import ConceptHashPreTrainedModel, ConceptHashVisionModel
+
+if TYPE_CHECKING:
+    from .hasher import ConceptHasher
+
+
+def export_folder(hasher: "ConceptHasher", folder: str | Path) -> Path:
+    """Write all that it takes to hash photos without torch, which `onnx_hasher.OnnxHasher` reads.
+
+    Args:
+        hasher: with the model.
+        folder: gets `model.onnx`, the image processor and, of a model that reads words, the tokenizer.
+
+    Returns:
+        The ONNX file.
+
+    Raises:
+        ImportError: if the extra `concepthash_hf[onnx]` is not installed.
+
+    Example:
+        >>> export_folder(ConceptHasher("my_model"), "my_model_onnx")  # doctest: +SKIP
+        PosixPath('my_model_onnx/model.onnx')
+    """
+    path = export_onnx(hasher.model, Path(folder) / "model.onnx")
+    hasher.save_companions(folder)
+    return path
 
 
 def export_onnx(model: ConceptHashPreTrainedModel, path: str | Path, image_size: int | None = None) -> Path:
@@ -19,8 +47,8 @@ def export_onnx(model: ConceptHashPreTrainedModel, path: str | Path, image_size:
 
     The graph has one input: `pixel_values`, float32 `(batch, 3, size, size)`, any number of photos as the image
     processor saved with the model makes them. It has two outputs: `code_logits`, float32 `(batch, K)`, and `codes`,
-    uint8 `(batch, ceil(K / 8))`, what `get_hash_codes` gives. `num_bits` and `num_concepts` are in the metadata of the
-    file. Weights are written in float32, and the model stays as it is.
+    uint8 `(batch, ceil(K / 8))`, what `get_hash_codes` gives. The metadata of the file are the fields of
+    `encoding.code_spec`. Weights are written in float32, and the model stays as it is.
 
     Args:
         model: on any device, in any mode.
@@ -59,8 +87,8 @@ def export_onnx(model: ConceptHashPreTrainedModel, path: str | Path, image_size:
             verbose=False,
         )
     assert program is not None
-    for name in ("num_bits", "num_concepts"):
-        program.model.metadata_props[name] = str(getattr(tower.config, name))
+    spec = {name: value for name, value in asdict(code_spec(model)).items() if value is not None}
+    program.model.metadata_props.update({name: str(value) for name, value in spec.items()})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(path)

@@ -1,7 +1,6 @@
 """The front door: photos and words in, codes, indexes and explanations out."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from .hashing import Pictures, apart
 from .index import CodeSpec, HammingIndex, ModelCodes, open_index
 from .index.opening import has_index
 from .language import embed_class_names, load_tokenizer
+from .launch import cores
 from .modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
 from .modes import evaluating
 from .photo_index import Changes, PhotoIndex, Source, Words
@@ -99,7 +99,7 @@ class ConceptHasher:
         Raises:
             ValueError: if the model reads no words, or its tokenizer was not saved with it.
         """
-        if getattr(self.model, "text_model", None) is None:
+        if not self.reads_words:
             raise ValueError(
                 f"{self.name_or_path} reads no words: it was saved without its text tower. Search with photos, or "
                 "with a model that has it (keep_text_model=True, the default)"
@@ -109,6 +109,30 @@ class ConceptHasher:
     def __repr__(self) -> str:
         what = f"{self.spec.num_bits} bits, {self.spec.num_concepts} concepts"
         return f"ConceptHasher({self.name_or_path!r}: {what}, on {self.device})"
+
+    def save_pretrained(self, folder: str | Path, *, trained_only: bool = False) -> None:
+        """Save the model with its image processor and tokenizer.
+
+        Args:
+            folder: another `ConceptHasher` can be made of it.
+            trained_only: make a small checkpoint, see `ConceptHashModel.save_pretrained`.
+
+        Raises:
+            ValueError: for `trained_only`, if the frozen weights cannot be had elsewhere.
+        """
+        self.model.save_pretrained(folder, trained_only=trained_only)
+        self.save_companions(folder)
+
+    def save_companions(self, folder: str | Path) -> None:
+        """Save what belongs to the model: image processor and, where it reads words, tokenizer."""
+        self.image_processor.save_pretrained(folder)
+        if self.reads_words:
+            self.tokenizer.save_pretrained(folder)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the model has its text tower."""
+        return getattr(self.model, "text_model", None) is not None
 
     def encode(self, photos: Any, *, output: Output = "codes") -> np.ndarray:
         """Hash photos.
@@ -254,6 +278,8 @@ def open_photo_index(
     model: "str | Path | ConceptHasher | None" = None,
     photos: str | Path | None = None,
     table: str = "concepthash_codes",
+    *,
+    options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> PhotoIndex:
     """Open an index that `PhotoIndex.save` wrote, or any other index of codes.
@@ -263,6 +289,7 @@ def open_photo_index(
         model: the model that made it; default what the folder says.
         photos: where its photos are now; default where they were.
         table: of the database.
+        options: how photos that are elsewhere now are read; default as they were.
         **kwargs: for `ConceptHasher`.
 
     Raises:
@@ -281,7 +308,7 @@ def open_photo_index(
         model = ConceptHasher(model or source.model, **kwargs)  # type: ignore[union-attr]
     made_of = source or Source(model.name_or_path, model.kwargs)
     if photos is not None:
-        made_of = made_of.moved_to(photos)
+        made_of = made_of.moved_to(photos, options or {})
     return PhotoIndex(model, codes, made_of, is_foreign=source is None)
 
 
@@ -364,11 +391,7 @@ def _workers(num_photos: int) -> int:
     """None for few photos; else a core is left to the model."""
     if num_photos <= _FEW:
         return 0
-    return min(_MOST_WORKERS, _cores() - 1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, cores() - 1)
 
 
 def _one(photo: Any) -> list[Any]:

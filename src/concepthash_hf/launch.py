@@ -1,4 +1,4 @@
-"""How a script ends: with its work done, with one line about what was wrong, or told to stop."""
+"""How a script begins, on its own cores, and how it ends: its work done, a line about what was wrong, or stopped."""
 
 import ctypes
 import logging
@@ -35,7 +35,7 @@ def run_script(main: Callable[[], Any]) -> None:
     record_before = logging.getLogRecordFactory()
     logging.setLogRecordFactory(_PrintableRecord)
     term_before = signal.signal(signal.SIGTERM, _stop)
-    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+    if _is_launched():
         _end_with_launcher()
     try:
         main()
@@ -55,6 +55,23 @@ def run_script(main: Callable[[], Any]) -> None:
         logging.setLogRecordFactory(record_before)
         signal.signal(signal.SIGTERM, term_before)
         _leave_process_group()
+
+
+def cores() -> int:
+    """How many cores this process may use: those it was bound to (`taskset`, a batch system), else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_own_cores() -> None:
+    """Let torch compute on all cores that this process may use, unless OMP_NUM_THREADS says how many.
+
+    `accelerate launch` sets that to 1 where nobody has set it: its 1 says nothing.
+    """
+    given = os.environ.get("OMP_NUM_THREADS")
+    if given is None or (given == "1" and _is_launched()):
+        import torch
+
+        torch.set_num_threads(cores())
 
 
 def _in_words(error: BaseException) -> str:
@@ -78,6 +95,11 @@ def _leave_process_group() -> None:
 class _PrintableRecord(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802
         return printable(super().getMessage())
+
+
+def _is_launched() -> bool:
+    """Whether `accelerate launch` has started this process."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def _end_with_launcher() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .data import BadImage, decode_image, describe_collection, load_collection
+from .data import BadImage, Collection, decode_image, describe_collection, load_collection
 from .data.file_facts import FACTS, is_changed
 from .data.inputs import as_photos
 from .data.pictures import IMAGE_SUFFIXES
@@ -77,9 +77,10 @@ class Source:
             )
         return now
 
-    def moved_to(self, photos: str | Path) -> "Source":
-        """The same with its photos elsewhere."""
-        return replace(self, photos=str(photos), options={**self.options, "data_dir": None}).absolute()
+    def moved_to(self, photos: str | Path, options: Mapping[str, Any]) -> "Source":
+        """The same with its photos elsewhere, read as they were if no other options are given."""
+        options = dict(options) or {**self.options, "data_dir": None}
+        return replace(self, photos=str(photos), options=options).absolute()
 
     def save(self, folder: str | Path) -> None:
         """Write it beside the index."""
@@ -158,6 +159,15 @@ class PhotoIndex:
         of = f" of {self.source.photos}" if self.source.photos else ""
         return f"PhotoIndex({len(self)} photos{of}, {self.codes.num_bits} bits by {self.codes.spec.describe_model()})"
 
+    @property
+    def ids(self) -> list[Any]:
+        """Of all photos, in the order in which they were added.
+
+        Raises:
+            ValueError: if the index is in a database.
+        """
+        return self._in_memory().ids.tolist()
+
     def search(self, queries: Any, k: int = 5, concept_weights: Weights | None = None) -> Hits | list[Hits]:
         """Find the photos that are nearest to a photo, or to words.
 
@@ -214,7 +224,7 @@ class PhotoIndex:
             origin = None if str(photos) == self.source.photos else str(Path(photos).absolute())
             records = records_of(collection, source.folder, self.source.folder, origin, with_content)
         else:
-            unnamed = sum(str(id).startswith("photo ") for id in self._ids())
+            unnamed = sum(str(id).startswith("photo ") for id in self.ids)
             records = records_of_pictures(as_photos(photos), self.source.folder, unnamed)
         return self._take(records, [])
 
@@ -266,9 +276,18 @@ class PhotoIndex:
         Raises:
             ValueError: see `index.near_duplicates`.
         """
-        ids = self._ids()
+        ids = self.ids
         groups = near_duplicates(self.codes.get_codes(ids), radius, self.codes.num_bits, ids) if len(ids) else []
         return [group.tolist() for group in groups]
+
+    def file_of(self, id: Any) -> Path | None:
+        """Where one of the photos lies; None if it is in no file, or that is not where the index says.
+
+        Raises:
+            ValueError: if there is no such photo.
+        """
+        (row,) = self.codes.get_metadata([id])
+        return self._file(id, row)
 
     def photo(self, id: Any) -> Image.Image:
         """One of the photos, upright.
@@ -361,27 +380,44 @@ class PhotoIndex:
         return self.hasher.match(query, photo).figure(("query", str(id)))
 
     def _open(self, id: Any, row: Mapping[str, Any]) -> Image.Image:
+        file = self._file(id, row)
+        if file is not None:
+            return decode_image(file)
+        collection, row_of = self._collection
+        if collection is not None and id in row_of:
+            return collection.image(row_of[id])
+        way_out = "say where they are: open_photo_index(index, photos=...), or --dataset of the command"
+        if self.source.photos is None:
+            raise FileNotFoundError(f"{id!r} is not shown: an index keeps codes, not photos; {way_out}")
+        raise FileNotFoundError(
+            f"{id!r} is not in {self.source.photos}; if the photos of this index have moved, {way_out}"
+        )
+
+    def _file(self, id: Any, row: Mapping[str, Any]) -> Path | None:
+        """Of a row that a stranger may have written, nothing is opened but what lies below the photos."""
         path, root = row.get(PATH), self.source.folder
-        if path is None:
-            raise FileNotFoundError(f"the picture {id!r} is in no file: the index keeps codes, not photos")
-        if Path(path).is_absolute() and not self._is_foreign:
-            file = Path(path) if Path(path).is_file() else None
-        else:
-            file = None if root is None else regular_file_below(root, path)
-        if file is None:
-            where = f" in {self.source.photos}" if self.source.photos else ""
-            raise FileNotFoundError(
-                f"{path} is not there{where}; have the photos of this index moved? Say where they are now: "
-                "open_photo_index(index, photos=...), or --photos of the command"
-            )
-        return decode_image(file)
+        if isinstance(path, str) and Path(path).is_absolute() and not self._is_foreign:
+            return Path(path) if Path(path).is_file() else None
+        if root is None:
+            return None
+        return next(
+            filter(None, (regular_file_below(root, str(name)) for name in (path, id) if name is not None)), None
+        )
+
+    @cached_property
+    def _collection(self) -> tuple[Collection | None, dict[Any, int]]:
+        """For photos in no file of their own: the collection, if it can be read, and its rows by id."""
+        if self.source.photos is None:
+            return None, {}
+        try:
+            collection = load_collection(self.source.photos, **self.source.options)
+        except (OSError, ValueError):  # moved away
+            return None, {}
+        return collection, {id: row for row, id in enumerate(collection.ids)}
 
     def _known(self) -> dict[Any, dict[str, Any]]:
-        ids = self._ids()
+        ids = self.ids
         return dict(zip(ids, self.codes.get_metadata(ids), strict=True)) if len(ids) else {}
-
-    def _ids(self) -> list[Any]:
-        return self._in_memory().ids.tolist()
 
     def _in_memory(self) -> HammingIndex:
         if not isinstance(self.codes, HammingIndex):

@@ -14,6 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -25,14 +26,15 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, broadcast, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
-from tqdm.auto import tqdm
 
 from ._version import __version__
+from .base_models import fingerprint
 from .checkpoints import (
     PREFIX,
     Settings,
     check_goes_on,
     find_checkpoint,
+    frozen_weights,
     is_unfinished,
     load_checkpoint,
     newest_checkpoint,
@@ -46,6 +48,8 @@ from .modeling_concepthash import ConceptHashModel
 from .presets import PUBLISHED_EPOCHS
 from .seeds import SeededBatches, derived_seed
 from .together import on_main_process, one_writer_of_all
+from .trackers import check_tracker
+from .training_progress import Progress
 from .whole_files import write_json
 
 # what a seed is derived for
@@ -91,8 +95,8 @@ class ConceptHashTrainingArguments:
     eval_epochs: int | None = field(
         default=None, metadata={"help": "Also evaluate every so many epochs. Nothing is selected by it."}
     )
-    save_epochs: int | None = field(
-        default=None, metadata={"help": "Keep a checkpoint to resume from, every so many epochs."}
+    save_epochs: int = field(
+        default=1, metadata={"help": "Keep the last checkpoint to resume from, every so many epochs; 0 for none."}
     )
     resume_from_checkpoint: str | None = field(
         default=None, metadata={"help": "A checkpoint-N folder, or a run's folder to go on from its newest one."}
@@ -102,18 +106,20 @@ class ConceptHashTrainingArguments:
     def __post_init__(self) -> None:
         counts = (
             *("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"),
-            *("gradient_accumulation_steps", "logging_steps", "eval_epochs", "save_epochs"),
+            *("gradient_accumulation_steps", "logging_steps", "eval_epochs"),
         )
         for name in counts:
             if (count := getattr(self, name)) is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
-        for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "max_grad_norm"):
+        for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "max_grad_norm", "save_epochs"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if self.optimizer not in ("sgd", "adamw"):
             raise ValueError(f"optimizer must be sgd or adamw, got {self.optimizer!r}")
+        if self.report_to is not None:
+            check_tracker(self.report_to)
         if self.num_train_epochs is None:
             return
         if self.warmup_epochs is None:
@@ -190,7 +196,8 @@ def train(
 
     Args:
         model: trained in place (all that `requires_grad`).
-        train_dataset: augmented photos; an incomplete last batch is dropped.
+        train_dataset: augmented photos; an incomplete last batch is dropped. Fewer than a batch are one, of two or
+            more photos.
         args: how to train.
         query_dataset: photos to search with, as at evaluation; None for no evaluation.
         database_dataset: photos to search among, as at evaluation.
@@ -204,8 +211,8 @@ def train(
 
     Raises:
         ValueError: if the model's regions have not been learned, the output folder is not empty, a checkpoint is not
-            found, damaged or of another run, there are no queries or not one full batch, or fp16 is asked for without
-            a GPU.
+            found, damaged or of another run, there are no queries or not two photos for each process, or fp16 is asked
+            for without a GPU.
         BlockingIOError: if another process writes into the output folder.
         OSError: if something cannot be written; says which file.
         FloatingPointError: if loss or weights are not finite; says since which step. The last checkpoint stays.
@@ -220,6 +227,7 @@ def train(
     if query_dataset is not None and database_dataset is not None:
         evaluation = _Evaluation(query_dataset, database_dataset, collate_fn)
     accelerator = _make_accelerator(args)
+    args = _with_batches_that_fill(args, train_dataset, accelerator)
     with one_writer_of_all(accelerator, args.output_dir):
         check_output_dir(args)  # somebody may have come before
         run = _Run(model, train_dataset, args, accelerator, train_sampler, collate_fn)
@@ -241,14 +249,18 @@ def _train(
     args, accelerator, num_epochs = run.args, run.accelerator, cast(int, run.args.num_train_epochs)
     first_epoch = run.load_checkpoint(checkpoint) if checkpoint else 0
     started = time.perf_counter()
-    with noticing_signals() as run.stop:
+    progress = Progress(num_epochs, first_epoch, run.steps_per_epoch, accelerator.is_main_process)
+    with noticing_signals() as run.stop, closing(progress):
         for epoch in range(first_epoch, num_epochs):
-            run.train_one_epoch(epoch)
+            run.train_one_epoch(epoch, progress)
             if args.save_epochs and (epoch + 1) % args.save_epochs == 0:
                 run.save_checkpoint(epoch + 1)
+            progress.finish(epoch, run.mean_losses)
             is_last = epoch + 1 == num_epochs
             if evaluation and args.eval_epochs and (epoch + 1) % args.eval_epochs == 0 and not is_last:
-                accelerator.log(evaluation.run(run.unwrapped, args, accelerator), step=run.step)
+                measured = evaluation.run(run.unwrapped, args, accelerator)
+                progress.tell(epoch, f"mAP {measured['eval_map']:.4f} ({measured['eval_num_queries']} queries)")
+                accelerator.log(measured, step=run.step)
     metrics = run.summary(time.perf_counter() - started)
     for name in ("forward", "_original_forward"):  # Accelerate's autocast: the caller gets back the model as it was
         run.unwrapped.__dict__.pop(name, None)
@@ -306,11 +318,6 @@ class _Run:
         self.steps_per_epoch = None if isinstance(dataset, IterableDataset) else len(self.loader)
         if self.steps_per_epoch is None and args.lr_schedule == "step":
             raise ValueError("a stream has no known end: train on it with --lr_schedule epoch")
-        if self.steps_per_epoch == 0:
-            raise ValueError(
-                f"{len(dataset)} photos do not fill one batch of {args.per_device_train_batch_size} on each of "  # type: ignore[arg-type]
-                f"{accelerator.num_processes} process(es); use a smaller --per_device_train_batch_size"
-            )
         self._check_batch_norm()
         self.settings = _settings(self.unwrapped, dataset, args, accelerator)
         self.stop = Stop()
@@ -328,7 +335,7 @@ class _Run:
                 "--per_device_train_batch_size of 2 or more"
             )
 
-    def train_one_epoch(self, epoch: int) -> None:
+    def train_one_epoch(self, epoch: int, progress: Progress) -> None:
         args, accelerator = self.args, self.accelerator
         done = _Snapshot(self)
         self._stop_if_asked(done, epoch)
@@ -343,25 +350,21 @@ class _Run:
         rate = self._set_learning_rate(epoch, 0)
         self.model.train()
         sums: dict[str, Tensor] = {}
-        bar = tqdm(
-            self.loader,
-            desc=f"epoch {epoch + 1}/{args.num_train_epochs}",
-            total=self.steps_per_epoch,
-            disable=not accelerator.is_local_main_process,
-        )
+        progress.start(epoch)
         steps = 0
-        for steps, batch in enumerate(bar, start=1):
+        for steps, batch in enumerate(self.loader, start=1):
             if args.lr_schedule == "step":
                 rate = self._set_learning_rate(epoch, steps)
             losses = self._train_one_step(batch)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss
+            progress.step()
             if accelerator.num_processes == 1 or steps % args.logging_steps == 0:
                 self._stop_if_asked(done, epoch)
             if steps % args.logging_steps == 0:
                 self._check_loss()
                 self.mean_losses = {name: (total / steps).item() for name, total in sums.items()}
-                bar.set_postfix({name: f"{loss:.3f}" for name, loss in self.mean_losses.items()}, refresh=False)
+                progress.show(self.mean_losses)
                 now = {f"train_{name}": loss.item() for name, loss in losses.items()}
                 accelerator.log(now | {"learning_rate": rate, "epoch": epoch}, step=self.step)
         if steps == 0:
@@ -442,7 +445,7 @@ class _Run:
         checkpoint = newest_checkpoint(self.args.output_dir)
         raise FloatingPointError(
             f"{what}; try a lower --learning_rate, --max_grad_norm 1, or --mixed_precision bf16 in place of fp16. "
-            f"Last good checkpoint: {checkpoint or 'none, since --save_epochs was not given'}"
+            f"Last good checkpoint: {checkpoint or 'none, no epoch was kept'}"
         )
 
     def save_checkpoint(self, epochs_done: int) -> None:
@@ -552,7 +555,8 @@ def _check_room(args: ConceptHashTrainingArguments, model: ConceptHashModel) -> 
     """Refuse to begin what could not be saved."""
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     trained = sum(parameter.nbytes for parameter in model.trainable_parameters())
-    checkpoint = weights + (2 if args.optimizer == "adamw" else 1) * trained
+    checkpoint = weights - sum(parameter.nbytes for parameter in frozen_weights(model).values())
+    checkpoint += (2 if args.optimizer == "adamw" else 1) * trained
     needed = weights + (2 * checkpoint if args.save_epochs else 0)  # a new one beside the old
     if (free := shutil.disk_usage(args.output_dir).free) < needed:
         raise ValueError(
@@ -575,7 +579,12 @@ def _settings(
     free = {name: value for name, value in _on_record(args).items() if name not in _SAYS_NOTHING_OF_WEIGHTS}
     optimizer = free.pop("optimizer")
     return Settings(
-        {"model": config, "photos": photos, "optimizer": optimizer},
+        {
+            "model": config,
+            "frozen_weights": fingerprint(frozen_weights(model))[:16],
+            "photos": photos,
+            "optimizer": optimizer,
+        },
         free | {"num_processes": accelerator.num_processes},
     )
 
@@ -604,6 +613,29 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "num_processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
     }
+
+
+def _with_batches_that_fill(
+    args: ConceptHashTrainingArguments, dataset: Dataset, accelerator: Accelerator
+) -> ConceptHashTrainingArguments:
+    """The same, with smaller batches where there are fewer photos than one for every process; says so."""
+    if isinstance(dataset, IterableDataset):
+        return args
+    largest = len(dataset) // accelerator.num_processes  # type: ignore[arg-type]
+    if largest >= args.per_device_train_batch_size:
+        return args
+    if largest < 2:
+        raise ValueError(
+            f"{len(dataset)} photos to train on are too few for {accelerator.num_processes} process(es): each needs "  # type: ignore[arg-type]
+            "two for a batch"
+        )
+    if accelerator.is_main_process:
+        print(
+            f"only {len(dataset)} photos to train on: batches of {largest} in place of "  # type: ignore[arg-type]
+            f"{args.per_device_train_batch_size}",
+            flush=True,
+        )
+    return replace(args, per_device_train_batch_size=largest)
 
 
 def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:

@@ -115,7 +115,7 @@ def test_a_resumed_run_gives_the_same_weights(ran):
 
 def test_mistakes_are_told_by_both(ran):
     for one in found(ran):
-        assert "24 photos do not fill one batch of 16 on each of 2 process(es)" in one["too_few"]
+        assert "3 photos to train on are too few for 2 process(es): each needs two for a batch" in one["too_few"]
         assert "is not empty" in one["not_empty"]
 
 

@@ -72,7 +72,7 @@ def main(folder: Path) -> None:
 
     # 24 photos are a batch for one process only
     try:
-        train(untrained(), TinyPhotos(), arguments(folder / "short", per_device_train_batch_size=16))
+        train(untrained(), TinyPhotos(3), arguments(folder / "short"))
     except ValueError as error:
         found["too_few"] = str(error)
     try:

@@ -1,6 +1,5 @@
 """What tests of the example scripts share."""
 
-import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -10,17 +9,25 @@ import pytest
 import torch
 from runs import forget_accelerate
 
+from concepthash_hf import launch
+
 
 @pytest.fixture
 def run_script(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
-    """Runs a script with arguments, in this process and an empty folder; gives what it prints."""
+    """Runs a script with arguments, in this process and an empty folder; gives what it prints.
+
+    A wrong call, exit status 2, is raised with what it has printed, as exit status 1 is by Python itself.
+    """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "cpu_count", lambda: torch.get_num_threads())  # other tests may be running beside
+    monkeypatch.setattr(launch, "cores", torch.get_num_threads)  # other tests may be running beside
 
     def run(script: Path, *words: object) -> str:
         forget_accelerate()
         monkeypatch.setattr(sys, "argv", [str(script), *map(str, words)])
-        runpy.run_path(str(script), run_name="__main__")
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as end:
+            raise (SystemExit(capsys.readouterr().err) if end.code == 2 else end) from None
         return capsys.readouterr().out
 
     return run

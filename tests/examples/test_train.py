@@ -105,7 +105,7 @@ def test_the_default_command(tmp_path):
             hub.accept()
     output = only_output(tmp_path)
     assert output.name.startswith("toy_birds-32-")
-    assert {path.name for path in output.iterdir()} == WRITTEN
+    assert {path.name for path in output.iterdir()} == WRITTEN | {"checkpoint-12"}
     results = json.loads((output / "all_results.json").read_text())
     assert results["photos"] == {"name": "toy_birds", "classes": 24, "train": 192, "query": 48, "database": 192}
     assert results["eval_map"] > 2 / 24  # twice what chance gives, after 72 steps (0.16 measured)
@@ -119,7 +119,7 @@ def test_a_second_run_takes_a_new_folder_and_both_load_again(run, few_toy_birds,
         run("--num_train_epochs", 1)
     first, second = sorted((tmp_path / "outputs").iterdir())
     for output in (first, second):
-        assert {path.name for path in output.iterdir()} == WRITTEN
+        assert {path.name for path in output.iterdir()} == WRITTEN | {"checkpoint-1"}
     # the same seed, the same model; and the folder gives the codes that were measured
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
     model, processor = AutoModel.from_pretrained(first), AutoImageProcessor.from_pretrained(first)
@@ -182,7 +182,7 @@ def saved(run, photos, clip, tmp_path) -> Path:
 
 
 def test_class_folders_and_a_clip(saved, photos, clip):
-    assert {path.name for path in saved.iterdir()} == WRITTEN
+    assert {path.name for path in saved.iterdir()} == WRITTEN | {"checkpoint-1"}
     model = AutoModel.from_pretrained(saved)
     assert (model.config.num_bits, model.config.num_concepts, model.config.adapter_dim) == (16, 4, 8)
     assert sorted(model.config.label2id) == sorted(name.replace(" ", "_") for name in NAMES[:3])
@@ -291,7 +291,7 @@ def test_unreadable_photos_can_be_skipped(run, clip, tmp_path):
     run("--dataset", folder, "--model_name_or_path", clip, *SMALL, "--on_bad_image", "skip", "--output_dir", "out")
     results = json.loads((tmp_path / "out" / "all_results.json").read_text())
     assert (results["eval_num_queries"], results["eval_num_database"]) == (3, 17)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN | {"checkpoint-1"}
 
 
 def test_skewed_classes_can_be_balanced(run, photos, clip, tmp_path):
@@ -390,10 +390,6 @@ def one_each(folder: Path) -> None:
         draw_bird(name, 0, 32).image.save(folder / name / "0.png")
 
 
-def few(folder: Path) -> None:
-    draw_photos(folder, NAMES[:2], train=2)
-
-
 def good(folder: Path) -> None:
     draw_photos(folder, NAMES[:2])
 
@@ -405,14 +401,17 @@ def good(folder: Path) -> None:
         (one_class, [], "birds has only the class 'red-crowned_barred_finch' to train on.*two classes"),
         (unknown_test_class, [], "1 classes of the query photos have no photo in train.*: dodo"),
         (broken_picture, [], "train/red-crowned_spotted_finch/3.png.*not a picture"),
-        (broken_test_picture, [], "1 of the photos cannot be read, such as .*101.png: not a picture"),
+        (broken_test_picture, [], r"1 of the photos cannot be read \(.*101.png: not a picture.*--on_bad_image skip"),
         (one_each, [], "photos to ask with|query photos"),
         (good, ["--per_device_train_batch_size", "1"], "normalises over a batch, which takes two photos"),
         (good, ["--learning_rate", "nan"], "learning_rate must be a finite number, got nan"),
-        (few, [], "4 photos do not fill one batch of 8 on each of 1 process"),
         (good, ["--num_bits", "30"], "num_bits must be a multiple of num_concepts.*num_bits=30, num_concepts=4"),
         (good, ["--num_train_epochs", "0"], "num_train_epochs must be at least 1, got 0"),
-        (good, ["--learning_rate", "1e30", "--num_train_epochs", "2"], "the loss is not finite since step 2"),
+        (
+            good,
+            ["--learning_rate", "1e30", "--num_train_epochs", "2", "--save_epochs", "0"],
+            "the loss is not finite since step 2",
+        ),
         (good, ["--resume_from_checkpoint", "nowhere"], "no checkpoint to resume from in nowhere"),
         (
             good,

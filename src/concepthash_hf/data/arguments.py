@@ -60,7 +60,7 @@ class PhotoArguments(ReadOptions):
         Raises:
             ValueError: as `data.load_photos`.
         """
-        return load_photos(self._said(), on_bad_image=on_bad_image, **self._options())
+        return load_photos(self._said(), on_bad_image=on_bad_image, **self.reading_options())
 
     def load_collection(self) -> Collection:
         """All photos, see `data.load_collection`.
@@ -68,15 +68,17 @@ class PhotoArguments(ReadOptions):
         Raises:
             ValueError: as `data.load_collection`.
         """
-        return load_collection(self._said(), **self._options())
+        return load_collection(self._said(), **self.reading_options())
+
+    def reading_options(self) -> dict[str, Any]:
+        """How photos are read, as far as it was said: fields of `ReadOptions`."""
+        given = {option.name: getattr(self, option.name) for option in fields(ReadOptions)}
+        return {name: value for name, value in given.items() if value not in (None, False)}
 
     def _said(self) -> str:
         if self.dataset is None:
             raise PhotosNotSaidError("which photos? Name them with --dataset")
         return self.dataset
-
-    def _options(self) -> dict[str, Any]:
-        return {option.name: getattr(self, option.name) for option in fields(ReadOptions)}
 
 
 def _trained_on(model: Path) -> str | None:

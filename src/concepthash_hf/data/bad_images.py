@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import datasets
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from .decode import BadImageError, decode_image
 
@@ -97,7 +98,12 @@ def find_bad_images(photos: datasets.Dataset, image_column: str = "image", num_w
     """
     checks = _ReadOnce(photos.select_columns([image_column]), image_column)
     loader: DataLoader = DataLoader(checks, batch_size=64, num_workers=num_workers, collate_fn=list)
-    return [bad for batch in loader for bad in batch if bad is not None]
+    with tqdm(desc="reading", unit=" photos", total=len(photos), leave=False) as bar:
+        found = []
+        for batch in loader:
+            found += [bad for bad in batch if bad is not None]
+            bar.update(len(batch))
+    return found
 
 
 class _ReadOnce(Dataset):

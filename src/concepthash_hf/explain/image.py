@@ -68,6 +68,10 @@ class ImageExplanation:
     concepts: tuple[ConceptExplanation, ...]
     read_out: str = "attention"
 
+    def to_dict(self) -> dict[str, Any]:
+        """What a program reads."""
+        return {"code": self.code.tolist(), "sub_codes": [concept.sub_code for concept in self.concepts]}
+
     @property
     def what_it_proves(self) -> str:
         """Whether this is a picture of attention or a guarantee, in words."""

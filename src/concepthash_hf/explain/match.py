@@ -45,6 +45,14 @@ class MatchExplanation:
         differing, bits = int(self.distances[concept]), self.differing.shape[1]
         return "agrees" if differing == 0 else f"differs in {differing} of {bits} bits"
 
+    def to_dict(self) -> dict[str, Any]:
+        """What a program reads."""
+        return {
+            "distance": self.distance,
+            "concept_distances": self.distances.tolist(),
+            "photos": [self.query.to_dict(), self.match.to_dict()],
+        }
+
     def figure(self, captions: tuple[str, str] = ("query", "match"), tile: int = 144) -> Image.Image:
         """Both photos, and a column for each concept: where it looked in either, and the two sub-codes between.
 

@@ -1,24 +1,24 @@
 """Hash a collection of photos: codes as parquet files, and an index to search."""
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from transformers import AutoImageProcessor, HfArgumentParser
+from transformers import AutoImageProcessor
 
 from .. import ConceptHashVisionModel
 from ..data import BadImage, PhotoArguments, describe_collection, eval_transform
 from ..encoding import UNREADABLE_FILE, add_codes, encode_collection, read_plan
 from ..hashing import on_cpu
 from ..index import CodeSpec, HammingIndex
+from ..launch import use_own_cores
 from ..quoting import printable
+from .arguments import read_arguments
 
 INDEX_FOLDER = "index"
 
@@ -48,12 +48,12 @@ class Arguments(PhotoArguments):
 
 def main(words: Sequence[str] | None = None) -> None:
     """Load, hash, index."""
-    args: Arguments = HfArgumentParser(Arguments).parse_args_into_dataclasses(words)[0]
+    args: Arguments = read_arguments(Arguments, words)
     args = args.with_photos_of(args.model_name_or_path)
     # a process may wait for the slowest as long as it takes
     accelerator = Accelerator(cpu=on_cpu(), kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=30))])
     if on_cpu() and accelerator.num_processes == 1:
-        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
+        use_own_cores()
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)  # said once is enough
     with accelerator.main_process_first():  # the others find what the first has prepared in the cache

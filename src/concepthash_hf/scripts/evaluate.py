@@ -1,6 +1,5 @@
 """Measure a saved ConceptHash model on photos: a table, JSON and, where matplotlib is there, a figure."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from accelerate import Accelerator
-from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParser
+from transformers import AutoImageProcessor, BaseImageProcessor
 
 from .. import ConceptHashConfig, ConceptHashModel
 from ..data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
 from ..hashing import hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
+from ..launch import use_own_cores
 from ..metrics import (
     chance_metrics,
     code_quality,
@@ -33,6 +32,7 @@ from ..metrics.figures import retrieval_figure
 from ..quoting import printable
 from ..training import environment
 from ..whole_files import replacing, write_json
+from .arguments import read_arguments
 
 FAMILY_COLUMN = "family"
 _COMPARED = {"map": "mAP", "precision@1": "P@1", "precision@5": "P@5", "precision@10": "P@10"}
@@ -71,11 +71,11 @@ class Arguments(PhotoArguments):
 
 def main(words: Sequence[str] | None = None) -> None:
     """Load, hash, measure, write."""
-    args: Arguments = HfArgumentParser(Arguments).parse_args_into_dataclasses(words)[0]
+    args: Arguments = read_arguments(Arguments, words)
     args = args.with_photos_of(args.model_name_or_path)
     accelerator = Accelerator(cpu=on_cpu())
     if on_cpu() and accelerator.num_processes == 1:
-        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
+        use_own_cores()
     with accelerator.main_process_first():  # the others find what the first has prepared in the cache
         splits = args.load_photos(args.on_bad_image)
     if accelerator.is_main_process:

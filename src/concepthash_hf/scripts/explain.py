@@ -1,6 +1,5 @@
 """Show what a ConceptHash model's concepts see: a page to open in a browser, and the concept gallery as a picture."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoImageProcessor, BaseImageProcessor, HfArgumentParser
+from transformers import AutoImageProcessor, BaseImageProcessor
 
 from .. import ConceptHashModel
 from ..data import PhotoArguments, PhotoSplits, decode_image, describe_photos, eval_transform
@@ -37,8 +36,10 @@ from ..hashing import hash_dataset, on_cpu
 from ..index import HammingIndex
 from ..json_files import read_mapping
 from ..language import clean_class_name
+from ..launch import use_own_cores
 from ..metrics import chance_metrics, sub_code_metrics
 from ..whole_files import replacing
+from .arguments import read_arguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +78,10 @@ class Arguments(PhotoArguments):
 
 def main(words: Sequence[str] | None = None) -> None:
     """Load, look, write."""
-    args: Arguments = HfArgumentParser(Arguments).parse_args_into_dataclasses(words)[0]
+    args: Arguments = read_arguments(Arguments, words)
     args = args.with_photos_of(args.model_name_or_path)
     if on_cpu():
-        torch.set_num_threads(os.cpu_count() or 1)
+        use_own_cores()
     if min(args.num_photos, args.num_queries) < 0 or args.num_neighbours < 1:
         raise ValueError("--num_photos and --num_queries are 0 or more, --num_neighbours 1 or more")
     splits = args.load_photos(args.on_bad_image)

@@ -1,14 +1,13 @@
 """Train a ConceptHash model and measure how well its codes retrieve."""
 
 import itertools
-import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +16,12 @@ import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, set_seed
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoTokenizer,
     BaseImageProcessor,
-    Dinov2Config,
-    HfArgumentParser,
     PreTrainedTokenizerBase,
 )
 
@@ -36,18 +33,22 @@ from ..class_checks import check_distinct_embeddings
 from ..data import (
     BadImageError,
     PhotoArguments,
+    PhotoDataset,
     PhotoSplits,
+    StreamingPhotoDataset,
     class_balanced_sampler,
     describe_photos,
     eval_transform,
     train_transform,
 )
 from ..data.bad_images import BadImage, find_bad_images
+from ..data.transforms import Preset as AugmentationPreset
 from ..explain import concept_sheet
 from ..frozen_states import frozen_states_size, keep_frozen_states
 from ..hashing import fast_in_bfloat16, on_cpu
 from ..hub import ensure_repo, push_to_hub
 from ..language import clean_class_name, embed_class_names, load_tokenizer
+from ..launch import use_own_cores
 from ..model_card import CardPhotos, write_model_card
 from ..presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
 from ..region_learning import learn_regions, take_regions
@@ -55,8 +56,10 @@ from ..seeds import derived_seed
 from ..toy_clip import save_toy_clip
 from ..training import ConceptHashTrainingArguments, check_output_dir, train
 from ..whole_files import replacing, write_json
+from .arguments import ArgumentReader, WrongCallError
 
 TOY_BIRDS = "toy_birds"
+BAD_SHOWN = 3  # unreadable photos in a message
 # for photos of one's own
 DEFAULT_VISION, TEXT = "facebook/dinov2-small", A_TEXT_MODEL
 # from scratch, on two cores, in a few minutes
@@ -91,7 +94,7 @@ class TrainingPhotoArguments(PhotoArguments):
             "Hub id; default toy birds."
         },
     )
-    augmentation: Literal["paper", "reference", "gentle", "none"] | None = field(
+    augmentation: AugmentationPreset | None = field(
         default=None,
         metadata={"help": "Preset of transforms; default paper, or none where one view of frozen layers is kept."},
     )
@@ -180,19 +183,13 @@ def main(words: Sequence[str] | None = None) -> Path:
     photo_args, model_args, args = parse_arguments(list(sys.argv[1:] if words is None else words))
     state = PartialState(cpu=on_cpu())
     if state.device.type == "cpu" and state.num_processes == 1:
-        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process a single thread
-    if args.output_dir is None and args.resume_from_checkpoint is not None:
-        args.output_dir = str(find_checkpoint(args.resume_from_checkpoint).parent)  # go on in the same folder
+        use_own_cores()
+    checkpoint = find_checkpoint(args.resume_from_checkpoint)
+    if args.output_dir is None and checkpoint is not None:
+        args.output_dir = str(checkpoint.parent)  # go on in the same folder
     if args.output_dir is not None:
         check_output_dir(args)
-    with state.main_process_first():  # the others find in the cache what the first has prepared
-        splits = photo_args.load_photos(photo_args.on_bad_image)
-    if state.is_main_process:
-        print(describe_photos(splits), flush=True)
-    if photo_args.on_bad_image == "skip" and (state.num_processes > 1 or photo_args.cache_frozen_layers is not False):
-        splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
-    if photo_args.on_bad_image == "raise":
-        check_photos(splits, state, args.dataloader_num_workers)
+    splits = load_splits(photo_args, state, args.dataloader_num_workers)
     set_seed(args.seed)
     model, tokenizer = load_model(model_args, splits)
     read = model.class_embeddings.sign() if model.config.binarize_class_embeddings else model.class_embeddings
@@ -205,38 +202,16 @@ def main(words: Sequence[str] | None = None) -> Path:
 
     processor = model.image_processor
     keeps_states = keeps_frozen_states(photo_args, model_args.preset, model, splits)
-    augmentation = photo_args.augmentation or ("none" if keeps_states and photo_args.cached_views == 1 else "paper")
-    if keeps_states and photo_args.cached_views == 1 and augmentation != "none":
-        raise ValueError(
-            f"--cache_frozen_layers keeps one view of every photo, and --augmentation {augmentation} draws a new one "
-            "each epoch: say how many to keep with --cached_views, or train with --augmentation none"
-        )
-    photos = {
-        split: splits.torch_dataset(split, transform, on_bad_image=photo_args.on_bad_image)
-        for split, transform in {
-            "train": train_transform(augmentation, processor),
-            "query": eval_transform(processor),
-            "database": eval_transform(processor),
-        }.items()
-    }
-    sampler = None
-    if photo_args.class_balanced:
-        sampler = class_balanced_sampler(photos["train"].labels, generator=torch.Generator())
-    if hasattr(photos["train"], "__len__"):
-        steps = len(photos["train"]) // (args.per_device_train_batch_size * state.num_processes)
+    augmentation = choose_augmentation(photo_args, keeps_states)
+    photos = torch_datasets(photo_args, splits, augmentation, processor)
+    num_photos = splits.counts.get("train")
+    if num_photos is not None:
+        steps = num_photos // (args.per_device_train_batch_size * state.num_processes)
         args = args.with_epochs(num_epochs(model_args.preset, steps))
-    regions = None
-    if model.config.vision_config.read_out == "regions":
-        checkpoint = find_checkpoint(args.resume_from_checkpoint)
-        if checkpoint is not None:
-            take_regions(model, checkpoint)
-        elif not model.vision_model.read_out.head.is_learned:  # a saved model has its own
-            model.to(state.device)
-            seen = splits.torch_dataset("train", eval_transform(processor), on_bad_image=photo_args.on_bad_image)
-            regions = learn_regions(model, seen, seed=args.seed, num_workers=args.dataloader_num_workers)
+    regions = give_regions(model, photo_args, args, splits, state) if needs_regions(model) else None
     started = time.perf_counter()
     with ExitStack() as stack:
-        train_photos = photos["train"]
+        train_photos: Dataset = photos["train"]
         if keeps_states:
             train_photos = stack.enter_context(
                 keep_frozen_states(
@@ -256,7 +231,7 @@ def main(words: Sequence[str] | None = None) -> Path:
             args,
             photos["query"],
             photos["database"],
-            train_sampler=sampler,
+            train_sampler=sampler_of(photo_args, photos["train"]),
             saved_beside=[processor, tokenizer],
         )
     folder = Path(args.output_dir)
@@ -281,38 +256,110 @@ def main(words: Sequence[str] | None = None) -> Path:
 
 def parse_arguments(words: list[str]) -> tuple[TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments]:
     """Command line, file -> arguments; the toy birds from scratch have defaults of their own."""
-    parser = HfArgumentParser((TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments))
-    parser.set_defaults(output_dir=None)
-    from_file: dict[str, Any] = {}
+    reader = ArgumentReader((TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments))
+    reader.set_defaults(output_dir=None)
+    from_file: dict[str, str] = {}
     if words and words[0].endswith((".json", ".yaml", ".yml")):
         from_file = read_argument_file(words.pop(0))
-        if unknown := from_file.keys() - vars(parser.parse_args([])).keys():
-            raise ValueError(f"unknown options in the file of arguments: {sorted(unknown)}")
-        parser.set_defaults(**from_file)
-    first_look = parser.parse_args(words)
-    if first_look.dataset == TOY_BIRDS and first_look.model_name_or_path is None:
-        parser.set_defaults(**(TOY_RECIPE | from_file))
-        return parser.parse_args_into_dataclasses(words)
-    if first_look.model_name_or_path is None:
-        from_file = {"model_name_or_path": DEFAULT_VISION, "text_model_name_or_path": TEXT} | from_file
+        known = {field.name for kind in reader.dataclass_types for field in fields(kind)}
+        if unknown := from_file.keys() - known:
+            raise WrongCallError(f"unknown options in the file of arguments: {sorted(unknown)}")
+        reader.set_defaults(**from_file)
+    photo_args, model_args, _ = reader.read(words)
+    path = model_args.model_name_or_path
+    if path is None and photo_args.dataset == TOY_BIRDS:
+        reader.set_defaults(**(TOY_RECIPE | from_file))
+        return reader.read(words)
+    if path is None:
+        path = DEFAULT_VISION
+        reader.set_defaults(**({"model_name_or_path": path, "text_model_name_or_path": TEXT} | from_file))
         print(f"building on {DEFAULT_VISION}, with the words of {TEXT}", flush=True)
-    path = first_look.model_name_or_path
-    base = Dinov2Config() if path is None else _load_config(path)
+    base = _load_config(path)
     if not isinstance(base, ConceptHashConfig):
-        design = model_fields(first_look.preset, vision_config_of(base), first_look.read_out or "attention")
-        joins = design.get("first_adapted_layer", 0)
-        recipe = training_fields(first_look.preset, joins)
-        if first_look.preset == "fast" and fast_in_bfloat16():
+        design = model_fields(model_args.preset, vision_config_of(base), model_args.read_out or "attention")
+        recipe = training_fields(model_args.preset, design.get("first_adapted_layer", 0))
+        if model_args.preset == "fast" and fast_in_bfloat16():
             recipe["mixed_precision"] = "bf16"
-        parser.set_defaults(**(recipe | from_file))
-    return parser.parse_args_into_dataclasses(words)
+        reader.set_defaults(**(recipe | from_file))
+    return reader.read(words)
 
 
-def keeps_frozen_states(args: PhotoArguments, preset: Preset, model: ConceptHashModel, splits: PhotoSplits) -> bool:
+def load_splits(args: TrainingPhotoArguments, state: PartialState, num_workers: int) -> PhotoSplits:
+    """The photos, all of which can be read, or are left out when they are met."""
+    with state.main_process_first():  # the others find in the cache what the first has prepared
+        splits = args.load_photos(args.on_bad_image)
+    if state.is_main_process:
+        print(describe_photos(splits), flush=True)
+    if args.on_bad_image == "raise":
+        check_photos(splits, state, num_workers)
+    elif state.num_processes > 1 or args.cache_frozen_layers is not False:
+        splits, _ = splits.without_bad_images()  # skipping leaves batches of different sizes, which do not gather
+    return splits
+
+
+def torch_datasets(
+    args: TrainingPhotoArguments, splits: PhotoSplits, augmentation: AugmentationPreset, processor: BaseImageProcessor
+) -> dict[str, PhotoDataset | StreamingPhotoDataset]:
+    """What is trained on, asked with and searched."""
+    seen, shown = eval_transform(processor), train_transform(augmentation, processor)
+    return {
+        "train": splits.torch_dataset("train", shown, on_bad_image=args.on_bad_image),
+        "query": splits.torch_dataset("query", seen, on_bad_image=args.on_bad_image),
+        "database": splits.torch_dataset("database", seen, on_bad_image=args.on_bad_image),
+    }
+
+
+def choose_augmentation(args: TrainingPhotoArguments, keeps_states: bool) -> AugmentationPreset:
+    """As asked for; where one view of every photo is kept, it is the photo itself."""
+    one_view = keeps_states and args.cached_views == 1
+    augmentation = args.augmentation or ("none" if one_view else "paper")
+    if one_view and augmentation != "none":
+        raise WrongCallError(
+            f"--cache_frozen_layers keeps one view of every photo, and --augmentation {augmentation} draws a new one "
+            "each epoch: say how many to keep with --cached_views, or train with --augmentation none"
+        )
+    return augmentation
+
+
+def sampler_of(args: TrainingPhotoArguments, photos: PhotoDataset | StreamingPhotoDataset) -> Sampler | None:
+    """The order of the photos, where it is not just shuffled."""
+    if not args.class_balanced:
+        return None
+    if isinstance(photos, StreamingPhotoDataset):
+        raise WrongCallError("--class_balanced draws photos by their classes, which a stream does not know beforehand")
+    return class_balanced_sampler(photos.labels, generator=torch.Generator())
+
+
+def needs_regions(model: ConceptHashModel) -> bool:
+    """Whether the concepts of a model see regions, and these have not been learned: a saved model has its own."""
+    read_out = model.vision_model.read_out
+    return model.vision_model.config.read_out == "regions" and not read_out.head.is_learned
+
+
+def give_regions(
+    model: ConceptHashModel,
+    photo_args: TrainingPhotoArguments,
+    args: ConceptHashTrainingArguments,
+    splits: PhotoSplits,
+    state: PartialState,
+) -> dict[str, Any] | None:
+    """Take the regions of the checkpoint, or learn them, and say what was learned."""
+    checkpoint = find_checkpoint(args.resume_from_checkpoint)
+    if checkpoint is not None:
+        take_regions(model, checkpoint)
+        return None
+    model.to(state.device)
+    seen = splits.torch_dataset("train", eval_transform(model.image_processor), on_bad_image=photo_args.on_bad_image)
+    return learn_regions(model, seen, seed=args.seed, num_workers=args.dataloader_num_workers)
+
+
+def keeps_frozen_states(
+    args: TrainingPhotoArguments, preset: Preset, model: ConceptHashModel, splits: PhotoSplits
+) -> bool:
     """Whether the frozen layers are computed once: as asked for, else for small sets by the fast preset."""
     if args.cache_frozen_layers is not None:
         return args.cache_frozen_layers
-    joins_late = model.config.vision_config.first_adapted_layer > 0 and model.config.freeze_backbone
+    joins_late = model.vision_model.config.first_adapted_layer > 0 and model.config.freeze_backbone
     num_photos = splits.counts.get("train")  # None of a stream
     new_each_epoch = args.cached_views == 1 and args.augmentation not in (None, "none")
     if preset != "fast" or not joins_late or num_photos is None or new_each_epoch:
@@ -348,9 +395,11 @@ def check_photos(splits: PhotoSplits, state: PartialState, num_workers: int) -> 
                 bad += find_bad_images(photos, splits.image_column, num_workers)
     (bad,) = broadcast_object_list([bad])
     if bad:
+        named = "; ".join(f"{image.path}: {image.reason}" for image in bad[:BAD_SHOWN])
+        more = f"; and {len(bad) - BAD_SHOWN} more" if len(bad) > BAD_SHOWN else ""
         raise ValueError(
-            f"{len(bad)} of the photos cannot be read, such as {bad[0].path}: {bad[0].reason}. Repair or remove them, "
-            "or leave them out with --on_bad_image skip"
+            f"{len(bad)} of the photos cannot be read ({named}{more}): leave them out with --on_bad_image skip, or "
+            "repair them"
         )
 
 
@@ -373,7 +422,7 @@ def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashMo
     path = args.model_name_or_path
     if path is not None and isinstance(_load_config(path), ConceptHashConfig):
         return _load_for_fine_tuning(path, args.config_kwargs(), splits)
-    new = {"class_names": splits.class_names, "template": splits.template, "preset": args.preset}
+    new: dict[str, Any] = {"class_names": splits.class_names, "template": splits.template, "preset": args.preset}
     new |= args.config_kwargs()
     if path is not None:
         text = text_source(path, args.text_model_name_or_path) or TEXT
@@ -429,7 +478,7 @@ def write_outputs(
     model: ConceptHashModel,
     processor: BaseImageProcessor,
     results: dict[str, Any],
-    query_photos: Dataset,
+    query_photos: PhotoDataset | StreamingPhotoDataset,
     splits: PhotoSplits,
 ) -> None:
     """What belongs beside the weights: results, a first picture."""
@@ -447,9 +496,9 @@ def class_names_of(labels: int | torch.Tensor, names: Sequence[str]) -> list[str
     return [names[labels]] if isinstance(labels, int) else [names[label] for label in labels.nonzero().flatten()]
 
 
-def some_photos(dataset: Dataset, number: int) -> list[dict[str, Any]]:
+def some_photos(dataset: PhotoDataset | StreamingPhotoDataset, number: int) -> list[dict[str, Any]]:
     """A few readable photos: of classes from all over the list, or the beginning of a stream."""
-    if not hasattr(dataset, "__len__"):
+    if isinstance(dataset, StreamingPhotoDataset):
         return list(itertools.islice(dataset, number))
     first_of_class: dict[Any, int] = {}
     for row, label in enumerate(dataset.labels):
