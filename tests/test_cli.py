@@ -12,6 +12,7 @@ from configparser import ConfigParser
 from functools import partial
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from bird_photos import NAMES, save_untrained, write_photos
@@ -20,7 +21,7 @@ from PIL import Image
 from test_hasher import phone_photo
 
 import concepthash_hf.data.load
-from concepthash_hf import ConceptHasher
+from concepthash_hf import ConceptHasher, ConceptHashModel
 from concepthash_hf.data.toy_birds import toy_birds
 from concepthash_hf.hasher import open_photo_index
 from concepthash_hf.index import HammingIndex
@@ -103,6 +104,7 @@ def test_codes_and_index_do_without_torch(tmp_path):
     code = """
 import sys
 sys.modules["torch"] = sys.modules["transformers"] = None
+import datasets
 import numpy as np
 from concepthash_hf import codes
 from concepthash_hf.index import HammingIndex, near_duplicates, open_index
@@ -368,3 +370,97 @@ def test_ctrl_c_keeps_what_is_hashed(birds, saved, tmp_path):
     assert 0 < kept < 3020
     again = concepthash(*words)
     assert f"+{3020 - kept} new, 0 changed, 0 gone" in again.stdout, again.stderr
+
+
+# --- what goes wrong: one line, and nothing is lost
+
+
+def test_photos_that_have_moved(typed, birds, saved):
+    """They are found by what is kept, said to be missed, and seen again as soon as somebody says where they are."""
+    photo = birds.with_name("query.png")
+    shutil.copy(birds / NAMES[2] / "1.png", photo)
+    typed("index", birds, "--model", saved, "--index", "index")
+    moved = birds.rename(birds.with_name("moved"))
+    lines = typed("search", photo, "--index", "index")
+    assert lines[2] == "query.png" and "say with --dataset where they are" in lines[-1]
+    assert typed("index", birds, "--index", "index", status=1)[-1].startswith("error: ")
+    assert len(HammingIndex.load("index")) == 20
+    lines = typed("search", photo, "--index", "index", "--dataset", moved)
+    assert lines[-1].startswith(f"next: concepthash explain query.png moved/{NAMES[2]}/1.png")
+    with pytest.raises(FileNotFoundError, match=f"'{NAMES[0]}/0.png' is not in {birds}; if .* have moved, say where"):
+        open_photo_index("index").photo(f"{NAMES[0]}/0.png")
+
+
+def test_photos_in_no_file_are_shown_from_their_collection(typed, birds, saved):
+    """Pictures in the cells of a table."""
+    paths = sorted(birds.rglob("*.png"))
+    cells = [{"bytes": path.read_bytes(), "path": None} for path in paths]
+    kinds = [path.parent.name for path in paths]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    table = datasets.Dataset.from_dict({"image": cells, "label": kinds}, features=features)
+    table.to_parquet("birds.parquet")
+    typed("index", "birds.parquet", "--model", saved, "--index", "index")
+    index = open_photo_index("index")
+    assert {index.photo(id).tobytes() for id in index.ids} == {Image.open(path).tobytes() for path in paths}
+    assert not [line for line in typed("search", paths[6], "--index", "index") if "not shown" in line]
+
+
+@pytest.mark.parametrize("command", ["photos", "index", "train", "evaluate", "report"])
+def test_a_folder_without_photos(typed, saved, command):
+    Path("empty", "below").mkdir(parents=True)
+    model = ["--model", saved] if command != "photos" else []
+    (error,) = typed(command, "empty", *model, status=1)
+    assert re.match("error: no pictures .*empty", error)
+    assert not [path for path in Path().rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def test_words_for_a_model_without_words(typed, birds, saved, tmp_path):
+    model = ConceptHashModel.from_pretrained(saved)
+    model.text_model = model.config.text_config = None
+    model.save_pretrained(tmp_path / "mute")
+    shutil.copy(saved / "preprocessor_config.json", tmp_path / "mute")
+    typed("index", birds, "--model", "mute", "--index", "index")
+    (error,) = typed("search", "owl", "--index", "index", status=1)
+    assert error.endswith(
+        "mute reads no words: it was saved without its text tower. Search with photos, or with a model that has it "
+        "(keep_text_model=True, the default)"
+    )
+
+
+def test_a_model_without_its_image_processor(typed, birds, saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "bare")
+    (tmp_path / "bare" / "preprocessor_config.json").unlink()
+    photo = birds / NAMES[0] / "0.png"
+    for words in (["index", birds], ["train", birds], ["evaluate", birds], ["report", birds], ["explain", photo]):
+        error = typed(*words, "--model", "bare", status=1)[-1]
+        assert error.startswith("error: there is no image processor in bare, without which photos get other codes")
+    assert typed("export", "onnx", "--model", "bare", status=1)[-1].startswith("error: there is no image processor")
+    assert not list(Path().glob("outputs/index*")) and not Path("onnx").exists()
+
+
+def test_two_commands_write_one_collection(birds, saved, tmp_path):
+    """Together and from nothing: one is told to wait, or comes after the other; every photo is there once."""
+    for name in NAMES:
+        for number in range(20):
+            os.link(birds / name / f"{number % 4}.png", birds / name / f"more-{number}.png")
+    words = ["index", birds, "--model", saved, "--index", tmp_path / "index"]
+    command = [sys.executable, "-m", "concepthash_hf", *map(str, words)]
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **settings) for _ in range(2)]
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in both]
+    for printed, error, status in ended:
+        if status:
+            assert status == 1 and "another process is writing into" in error.splitlines()[-1]
+        else:
+            assert re.search(r"120 photos in .*: \+(120|0) new", printed), error
+    assert sorted(status for *_, status in ended) in ([0, 0], [0, 1])
+    assert len(set(open_photo_index(tmp_path / "index").ids)) == 120
+
+
+def test_no_such_index_or_model(typed, birds):
+    (error,) = typed("search", "owl", "--index", "nowhere", status=1)
+    assert error.startswith(
+        "error: there is no index nowhere: no such folder, and none that could be had from the Hub"
+    )
+    assert "nowhere" in typed("index", birds, "--model", "nowhere", status=1)[-1]
+    assert not Path("outputs").exists()

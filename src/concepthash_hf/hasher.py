@@ -343,15 +343,16 @@ def renew_index(
         BlockingIOError: if another process writes into the folder.
         Interrupted: on SIGINT and SIGTERM.
     """
+    hasher = None
     if not has_index(folder):
         if model is None:
             raise ValueError(f"there is no index in {folder} yet: say which model is to make it")
-        hasher = ConceptHasher(model, **kwargs)
-        index = PhotoIndex(hasher, HammingIndex(hasher.spec), Source(hasher.name_or_path, kwargs))
-        index.source = index.source.renewed(photos, options or {})
-        return index, index.update(with_content=with_content, folder=folder, tell=tell)
+        hasher = ConceptHasher(model, **kwargs)  # which may fail, before there is a folder
     with one_writer(folder):
-        index = open_photo_index(folder, model, **kwargs)
+        if hasher is None or has_index(folder):  # also one that another process has just made
+            index = open_photo_index(folder, hasher or model, **kwargs)
+        else:
+            index = PhotoIndex(hasher, HammingIndex(hasher.spec), Source(hasher.name_or_path, kwargs))
         index.source = index.source.renewed(photos, options or {})
         return index, index.update(with_content=with_content, folder=folder, tell=tell)
 
@@ -365,15 +366,21 @@ def load_image_processor(name_or_path: str | Path, **hub_kwargs: Any) -> BaseIma
     try:
         return AutoImageProcessor.from_pretrained(name_or_path, **hub_kwargs)
     except (OSError, ValueError) as error:
+        why = "" if Path(name_or_path).is_dir() else f" ({error})"
         raise ValueError(
             f"there is no image processor in {name_or_path}, without which photos get other codes: save it there, "
-            f"model.image_processor.save_pretrained({str(name_or_path)!r}), or copy its preprocessor_config.json. "
-            f"({error})"
+            f"model.image_processor.save_pretrained({str(name_or_path)!r}), or copy its preprocessor_config.json{why}"
         ) from error
 
 
 def _model_class(name_or_path: str | Path, hub_kwargs: dict[str, Any]) -> Any:
-    config = AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
+    except (OSError, ValueError) as error:
+        raise (OSError if isinstance(error, OSError) else ValueError)(
+            f"{name_or_path} is no saved model, or cannot be had: give a folder or a Hub id "
+            f"({' '.join(str(error).split())})"
+        ) from error
     if not isinstance(config, ConceptHashConfig | ConceptHashVisionConfig):
         raise ValueError(
             f"{name_or_path} is a {config.model_type!r} model, which has no concepts: give a saved ConceptHash model, "

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from huggingface_hub.errors import HFValidationError
+
 from .base import CodeIndex
 from .files import INDEX_NAME
 from .hamming import HammingIndex
@@ -17,14 +19,21 @@ def open_index(location: str, table: str = "concepthash_codes") -> CodeIndex:
         table: of the database.
 
     Raises:
-        FileNotFoundError: if there is no index in the folder.
+        FileNotFoundError: if there is no index in the folder, or neither a folder nor anything on the Hub.
         ValueError: if it is damaged.
     """
     if location.startswith(DATABASE):
         from .postgres import PostgresIndex  # needs the extra "pgvector"
 
         return PostgresIndex(location, table=table)
-    return HammingIndex.load(location) if Path(location).exists() else HammingIndex.from_pretrained(location)
+    if Path(location).exists():
+        return HammingIndex.load(location)
+    try:
+        return HammingIndex.from_pretrained(location)
+    except (OSError, HFValidationError) as error:
+        raise FileNotFoundError(
+            f"there is no index {location}: no such folder, and none that could be had from the Hub ({error})"
+        ) from error
 
 
 def has_index(folder: str | Path) -> bool:

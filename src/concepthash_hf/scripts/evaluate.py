@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 from accelerate import Accelerator
-from transformers import AutoImageProcessor, BaseImageProcessor
+from transformers import BaseImageProcessor
 
 from .. import ConceptHashConfig, ConceptHashModel
 from ..data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
+from ..hasher import load_image_processor
 from ..hashing import hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
 from ..launch import use_own_cores
@@ -82,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
         print(describe_photos(splits), flush=True)
     families = class_families(args, splits)
     model = ConceptHashModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
-    processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
+    processor = load_image_processor(args.model_name_or_path)
     task = read_splits(args, splits, processor, accelerator, partial(hash_dataset, model))
     features = None
     if model.config.freeze_backbone:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoImageProcessor, BaseImageProcessor
+from transformers import BaseImageProcessor
 
 from .. import ConceptHashModel
 from ..data import PhotoArguments, PhotoSplits, decode_image, describe_photos, eval_transform
@@ -32,6 +32,7 @@ from ..explain.measures.families import family_agreement
 from ..explain.report import ConceptSummary, Fact, Neighbour, QueryResult
 from ..explain.tree_figure import draw_tree
 from ..explain.verdict import concept_verdict
+from ..hasher import load_image_processor
 from ..hashing import hash_dataset, on_cpu
 from ..index import HammingIndex
 from ..json_files import read_mapping
@@ -90,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
         splits, _ = splits.without_bad_images(args.dataloader_num_workers)
     model = ConceptHashModel.from_pretrained(args.model_name_or_path)
     model.to("cpu" if on_cpu() else torch.accelerator.current_accelerator())
-    processor = AutoImageProcessor.from_pretrained(args.model_name_or_path)
+    processor = load_image_processor(args.model_name_or_path)
     report = Explainer(args, splits, model, processor).report()
     now = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(args.output_dir or f"outputs/explain-{splits.name}-{model.config.num_bits}-{now}")

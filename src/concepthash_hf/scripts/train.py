@@ -19,7 +19,6 @@ from accelerate.utils import broadcast_object_list, set_seed
 from torch.utils.data import Dataset, Sampler
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoTokenizer,
     BaseImageProcessor,
     PreTrainedTokenizerBase,
@@ -45,6 +44,7 @@ from ..data.bad_images import BadImage, find_bad_images
 from ..data.transforms import Preset as AugmentationPreset
 from ..explain import concept_sheet
 from ..frozen_states import frozen_states_size, keep_frozen_states
+from ..hasher import load_image_processor
 from ..hashing import fast_in_bfloat16, on_cpu
 from ..hub import ensure_repo, push_to_hub
 from ..language import clean_class_name, embed_class_names, load_tokenizer
@@ -465,7 +465,7 @@ def _load_for_fine_tuning(
     if model.text_model is None:
         raise ValueError(f"{path} was saved without its text tower, which new class names need")
     tokenizer = AutoTokenizer.from_pretrained(path)
-    model.image_processor = AutoImageProcessor.from_pretrained(path)
+    model.image_processor = load_image_processor(path)
     model.set_classes(
         splits.class_names, embed_class_names(model.text_model, tokenizer, splits.class_names, splits.template)
     )
