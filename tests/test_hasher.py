@@ -10,10 +10,11 @@ import torch
 from bird_photos import NAMES, save_untrained, write_photos
 from PIL import Image
 
+import concepthash_hf.hasher
 from concepthash_hf import ConceptHasher, ConceptHashModel, ConceptHashVisionModel
 from concepthash_hf.codes import hamming_distance, pack_bits, unpack_bits
 from concepthash_hf.data import BadImageError, decode_image, eval_transform
-from concepthash_hf.hasher import open_photo_index
+from concepthash_hf.hasher import open_photo_index, renew_index
 from concepthash_hf.index import HammingIndex
 from concepthash_hf.photo_index import PhotoIndex, Source
 from concepthash_hf.word_radius import word_radius
@@ -222,6 +223,19 @@ class TestIndex:
         again = open_photo_index(tmp_path / "index", photos=moved)
         assert again.search("owl")[0].photo().size == (32, 32)
         assert str(again.update()) == "+0 new, 0 changed, 0 gone"
+
+    def test_one_that_another_process_has_just_made_is_not_written_over(self, saved, birds, tmp_path, monkeypatch):
+        others = write_photos(tmp_path / "others", 1)
+
+        def load_while_another_is_faster(*args, **kwargs) -> ConceptHasher:
+            monkeypatch.undo()
+            renew_index(tmp_path / "index", birds, saved)
+            return ConceptHasher(*args, **kwargs)
+
+        monkeypatch.setattr(concepthash_hf.hasher, "ConceptHasher", load_while_another_is_faster)
+        with pytest.raises(ValueError, match="this is an index of .*birds, not of .*others: give another folder"):
+            renew_index(tmp_path / "index", others, saved)
+        assert len(HammingIndex.load(tmp_path / "index")) == 20
 
     def test_an_index_of_codes_alone_wants_a_model(self, hasher, saved, birds, tmp_path):
         HammingIndex.from_codes(hasher.encode(birds), num_bits=12, num_concepts=3).save(tmp_path / "codes")
