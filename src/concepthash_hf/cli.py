@@ -130,7 +130,8 @@ def photos(context: typer.Context, photos: Photos, as_json: Json = False) -> Non
     else:
         found = {"name": splits.name, **splits.counts, "class_names": list(splits.class_names)}
         found["notes"] = list(splits.notes)
-        text, following = describe_photos(splits), ["train", photos, "--output_dir", "my_model", *context.args]
+        place = [] if Path("my_model").exists() else ["--output_dir", "my_model"]
+        text, following = describe_photos(splits), ["train", photos, *place, *context.args]
     _say(text, found, as_json)
     _next(following, as_json)
 

@@ -313,13 +313,14 @@ class _Run:
             drop_last=True,
             collate_fn=collate_fn,
         )
+        frozen = fingerprint(frozen_weights(model))[:16]  # of whole weights, before they may be shared out
         self.model, self.optimizer, self.loader = accelerator.prepare(model, _make_optimizer(model, args), loader)
         self.unwrapped: ConceptHashModel = accelerator.unwrap_model(self.model)
         self.steps_per_epoch = None if isinstance(dataset, IterableDataset) else len(self.loader)
         if self.steps_per_epoch is None and args.lr_schedule == "step":
             raise ValueError("a stream has no known end: train on it with --lr_schedule epoch")
         self._check_batch_norm()
-        self.settings = _settings(self.unwrapped, dataset, args, accelerator)
+        self.settings = _settings(self.unwrapped, frozen, dataset, args, accelerator)
         self.stop = Stop()
         self.step = 0  # of the optimizer: as many as batches, but for gradient accumulation
         self.photos = 0
@@ -566,9 +567,13 @@ def _check_room(args: ConceptHashTrainingArguments, model: ConceptHashModel) -> 
 
 
 def _settings(
-    model: ConceptHashModel, dataset: Dataset, args: ConceptHashTrainingArguments, accelerator: Accelerator
+    model: ConceptHashModel,
+    frozen: str,
+    dataset: Dataset,
+    args: ConceptHashTrainingArguments,
+    accelerator: Accelerator,
 ) -> Settings:
-    """What a checkpoint knows of its run."""
+    """What a checkpoint knows of its run; `frozen` is the fingerprint of what it leaves out."""
     config = _plain(json.loads(model.config.to_json_string(use_diff=False)))
     labels = getattr(dataset, "labels", None)
     listed = None if labels is None else labels.tolist() if hasattr(labels, "tolist") else list(labels)
@@ -581,7 +586,7 @@ def _settings(
     return Settings(
         {
             "model": config,
-            "frozen_weights": fingerprint(frozen_weights(model))[:16],
+            "frozen_weights": frozen,
             "photos": photos,
             "optimizer": optimizer,
         },
