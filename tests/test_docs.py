@@ -12,7 +12,6 @@ with one of the reasons below; its options and names are checked all the same.
 import ast
 import inspect
 import json
-import os
 import re
 import runpy
 import shlex
@@ -32,6 +31,7 @@ from families import save_backbone
 from PIL import Image
 from runs import forget_accelerate
 
+from concepthash_hf import launch
 from concepthash_hf.cli import app, main
 from concepthash_hf.data.toy_birds import SPECIES, draw_bird
 from concepthash_hf.scripts.train import parse_arguments
@@ -103,7 +103,7 @@ def draw_photos(folder: Path) -> None:
 def run_page(page: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Run all blocks of a page in a folder."""
     patch.chdir(folder)
-    patch.setattr(os, "cpu_count", lambda: torch.get_num_threads())  # other tests may be running beside
+    patch.setattr(launch, "cores", torch.get_num_threads)  # other tests may be running beside
     known: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         try:
@@ -238,7 +238,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_checks_can_fail(tmp_path):
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match="unrecognized arguments: --unknwon"):
         check_command(["accelerate", "launch", "examples/train.py", "--unknwon", "3"])
     with pytest.raises(Exception, match="No such option: --privat"):
         check_command(["concepthash", "push", "my_model", "org/birds", "--privat"])

@@ -27,7 +27,10 @@ def run_script(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
         try:
             runpy.run_path(str(script), run_name="__main__")
         except SystemExit as end:
-            raise (SystemExit(capsys.readouterr().err) if end.code == 2 else end) from None
+            if end.code != 2:
+                raise
+            said = capsys.readouterr().err
+            raise SystemExit(said[said.index("error: ") :]) from None
         return capsys.readouterr().out
 
     return run

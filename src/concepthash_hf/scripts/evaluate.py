@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from transformers import BaseImageProcessor
 

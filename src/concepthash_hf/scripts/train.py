@@ -21,6 +21,7 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     BaseImageProcessor,
+    Dinov2Config,
     PreTrainedTokenizerBase,
 )
 
@@ -271,10 +272,9 @@ def parse_arguments(words: list[str]) -> tuple[TrainingPhotoArguments, ModelArgu
         reader.set_defaults(**(TOY_RECIPE | from_file))
         return reader.read(words)
     if path is None:
-        path = DEFAULT_VISION
-        reader.set_defaults(**({"model_name_or_path": path, "text_model_name_or_path": TEXT} | from_file))
+        reader.set_defaults(**({"model_name_or_path": DEFAULT_VISION, "text_model_name_or_path": TEXT} | from_file))
         print(f"building on {DEFAULT_VISION}, with the words of {TEXT}", flush=True)
-    base = _load_config(path)
+    base = Dinov2Config() if path is None else _load_config(path)  # what is wrong with the photos is said first
     if not isinstance(base, ConceptHashConfig):
         design = model_fields(model_args.preset, vision_config_of(base), model_args.read_out or "attention")
         recipe = training_fields(model_args.preset, design.get("first_adapted_layer", 0))
