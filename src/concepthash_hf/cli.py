@@ -283,6 +283,7 @@ def explain(
         found, figure = explanation.to_dict(), explanation.figure(Path(photo).name)
         text = f"{photo}: {hasher.spec.num_bits} bits in {hasher.spec.num_concepts} concepts"
         lines = [f"concept {number}: {sub_code}" for number, sub_code in enumerate(found["sub_codes"], 1)]
+        lines.append(explanation.what_it_proves)
         folders = [Path(photo).parent]
     else:
         match = hasher.match(photo, other)

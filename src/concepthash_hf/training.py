@@ -49,7 +49,7 @@ from .presets import PUBLISHED_EPOCHS
 from .seeds import SeededBatches, derived_seed
 from .together import on_main_process, one_writer_of_all
 from .trackers import check_tracker
-from .training_progress import Progress
+from .training_progress import Progress, every_so_many
 from .whole_files import write_json
 
 # what a seed is derived for
@@ -95,8 +95,12 @@ class ConceptHashTrainingArguments:
     eval_epochs: int | None = field(
         default=None, metadata={"help": "Also evaluate every so many epochs. Nothing is selected by it."}
     )
-    save_epochs: int = field(
-        default=1, metadata={"help": "Keep the last checkpoint to resume from, every so many epochs; 0 for none."}
+    save_epochs: int | None = field(
+        default=None,
+        metadata={
+            "help": "Keep the last checkpoint to resume from, every so many epochs; 0 for none. Default every epoch, "
+            "of more than 100 a hundred times in all."
+        },
     )
     resume_from_checkpoint: str | None = field(
         default=None, metadata={"help": "A checkpoint-N folder, or a run's folder to go on from its newest one."}
@@ -124,6 +128,8 @@ class ConceptHashTrainingArguments:
             return
         if self.warmup_epochs is None:
             self.warmup_epochs = max(1, round(self.num_train_epochs / 10))
+        if self.save_epochs is None:
+            self.save_epochs = every_so_many(self.num_train_epochs)
         if not 0 <= self.warmup_epochs <= self.num_train_epochs:
             raise ValueError(
                 f"warmup_epochs must lie in 0 ... num_train_epochs ({self.num_train_epochs}), got {self.warmup_epochs}"

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from tqdm.auto import tqdm
 
 
+def every_so_many(num_epochs: int) -> int:
+    """Epochs between two checkpoints, or two lines: one, but a hundred times in all of a run of many short epochs."""
+    return -(-num_epochs // 100)
+
+
 class Progress:
     """A bar with the time left of the whole run, on stderr, and lines that stay, on stdout.
 
@@ -40,7 +45,9 @@ class Progress:
         self._bar.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()}, refresh=False)
 
     def finish(self, epoch: int, losses: Mapping[str, float]) -> None:
-        """Say the mean losses of an epoch, and how long the others will take."""
+        """Say the mean losses of an epoch, and how long the others will take; see `every_so_many`."""
+        if (epoch + 1) % every_so_many(self._num_epochs) and epoch + 1 < self._num_epochs:
+            return
         total, *terms = (f"{name} {loss:.3f}" for name, loss in losses.items())
         self.tell(epoch, f"{total} ({', '.join(terms)}); {self._time_left(epoch + 1)}")
 
