@@ -265,7 +265,7 @@ def test_ctrl_c_while_training_says_how_to_go_on(birds, clip, tmp_path):
     command = [sys.executable, "-m", "concepthash_hf", *map(str, words)]
     settings = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "bufsize": 1}
     process = subprocess.Popen(command, **settings)
-    while not (line := process.stdout.readline()).startswith("epoch 2/400"):
+    while not (line := process.stdout.readline()).startswith("epoch 4/400"):
         assert line, process.communicate()[1]
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
