@@ -6,8 +6,10 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from configparser import ConfigParser
 from functools import partial
 from pathlib import Path
@@ -28,7 +30,7 @@ from concepthash_hf.index import HammingIndex
 from concepthash_hf.scripts.encode import main as encode
 from concepthash_hf.toy_clip import save_toy_clip
 
-COMMANDS = "demo photos train index search explain report evaluate duplicates export push".split()
+COMMANDS = "demo photos train index search explain report evaluate duplicates serve export push".split()
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "faiss", "scipy")
 
@@ -464,3 +466,52 @@ def test_no_such_index_or_model(typed, birds):
     )
     assert "nowhere" in typed("index", birds, "--model", "nowhere", status=1)[-1]
     assert not Path("outputs").exists()
+
+
+class TestServe:
+    @pytest.fixture
+    def indexed(self, birds, saved, tmp_path):
+        ConceptHasher(saved).index(birds).save(tmp_path / "index")
+        return tmp_path / "index"
+
+    def test_on_this_machine_alone_until_it_is_stopped(self, indexed, tmp_path):
+        command = [sys.executable, "-m", "concepthash_hf", "serve", str(indexed), "--port", "0"]
+        process = subprocess.Popen(
+            [*command, "--cache_dir", str(tmp_path / "cache")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            line = process.stdout.readline().strip()
+            assert line.startswith("open http://127.0.0.1:"), process.communicate()
+            url = line.removeprefix("open ")
+            with urllib.request.urlopen(f"{url}/health", timeout=60) as answer:
+                assert json.load(answer)["photos"] == 20
+            stranger = urllib.request.Request(f"{url}/health", headers={"Host": "photos.example"})
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                urllib.request.urlopen(stranger, timeout=60)
+            # the next address of this machine is not listened on
+            with (
+                pytest.raises(OSError),
+                socket.create_connection(("127.0.0.2", int(url.rpartition(":")[2])), timeout=5),
+            ):
+                pass
+            again = concepthash("serve", indexed, "--port", url.rpartition(":")[2])
+            assert again.returncode == 1 and "give another --port" in again.stderr.splitlines()[-1]
+            process.send_signal(signal.SIGTERM)
+            _, error = process.communicate(timeout=60)
+            assert process.returncode == 0 and "Traceback" not in error
+        finally:
+            process.kill()
+            process.wait()
+
+    def test_without_gradio_it_says_what_to_install(self, typed, indexed, monkeypatch):
+        monkeypatch.setitem(sys.modules, "gradio", None)
+        for name in [name for name in sys.modules if name.startswith("concepthash_hf.app")]:
+            monkeypatch.delitem(sys.modules, name)
+        assert typed("serve", indexed, status=1) == ['error: the page needs gradio: pip install "concepthash_hf[app]"']
+
+    def test_what_is_no_index(self, typed, tmp_path):
+        (tmp_path / "empty").mkdir()
+        assert "no index in" in typed("serve", tmp_path / "empty", status=1)[-1]

@@ -367,6 +367,46 @@ def duplicates(
 
 
 @_command()
+def serve(
+    index: Annotated[
+        str | None,
+        typer.Argument(help="An index: a folder, a Hub id, or postgresql://...; default toy birds, trained on first."),
+    ] = None,
+    photos: Annotated[
+        str | None, typer.Option("--photos", help="Where the photos of the index are now, if they moved.")
+    ] = None,
+    model: ModelOfIndex = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets others in, and there is no password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 7860,
+    title: Annotated[str | None, typer.Option("--title", help="Of the page; default the name of the photos.")] = None,
+    cache_dir: Annotated[
+        str | None, typer.Option("--cache_dir", help="Folder for thumbnails; default one in HF_HOME.")
+    ] = None,
+    table: Annotated[str, typer.Option("--table", help="Name of the index in a database.")] = "concepthash_codes",
+    base_model_name_or_path: Base = None,
+) -> None:
+    """Open a page to search an index by photo, words and concepts, and see why; and an interface for programs.
+
+    Example: concepthash serve outputs/index-my_photos
+    """
+    try:
+        from .app.server import listen, make_app
+    except ModuleNotFoundError as error:
+        raise ImportError(f'the page needs {error.name}: pip install "concepthash_hf[app]"') from error
+    from .hasher import open_photo_index
+
+    if index is None:
+        index = "outputs/demo/index"
+        if not (Path(index) / "index.json").exists():
+            print("no index is given: a model is trained on toy birds first, which takes some minutes", flush=True)
+            demo()
+    opened = open_photo_index(index, model, photos, table, **_base(base_model_name_or_path))
+    listen(make_app(opened, cache_dir, title), host, port)
+
+
+@_command()
 def export(
     folder: Annotated[str, typer.Argument(help="Where model.onnx and what belongs to it go.")],
     model: Model,

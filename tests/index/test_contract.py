@@ -313,3 +313,29 @@ def test_models_that_may_be_the_same(make_index):
     bound.check_model(None, None)
     unbound = make_index(20, 4)
     unbound.check_model("org/anything", "7")
+
+
+def test_where(make_index):
+    codes, queries = random_codes(300, 20), random_codes(5, 20, seed=1)
+    index = make_index(20, 4)
+    rows = [
+        {"label": f"class {i % 3}", "n": i % 7, "tags": [f"t{i % 2}", "all"], "maybe": "x" if i < 9 else None}
+        for i in range(300)
+    ]
+    index.add(codes, metadata=rows)
+    for where, kept in (
+        ({}, lambda i: True),
+        ({"label": "class 1"}, lambda i: i % 3 == 1),
+        ({"label": "class 1", "n": 4}, lambda i: i % 3 == 1 and i % 7 == 4),
+        ({"tags": ["t1"]}, lambda i: i % 2),
+        ({"tags": ["all", "t0"]}, lambda i: i % 2 == 0),
+        ({"maybe": "x"}, lambda i: i < 9),
+        ({"label": "class 9"}, lambda i: False),
+    ):
+        part, ids = index.where(where), np.flatnonzero([kept(i) for i in range(300)])
+        assert len(part) == len(ids) and len(index) == 300
+        if len(ids):
+            k = min(20, len(ids))
+            per_concept = concept_distances(queries, codes[ids], 20, 4)
+            check_search(part.search(queries, k, [1, 0.5, 0, 2]), ids, per_concept @ [1, 0.5, 0, 2], per_concept, k)
+            assert part.get_metadata(ids[:3]) == index.get_metadata(ids[:3])

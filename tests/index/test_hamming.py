@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 import concepthash_hf.index.files as files
 import concepthash_hf.index.hamming as hamming
 from concepthash_hf import whole_files
-from concepthash_hf.index import HammingIndex
+from concepthash_hf.index import CodeSpec, HammingIndex
 
 from .oracle import check_search, concept_distances, random_codes
 
@@ -507,3 +507,61 @@ def test_from_pretrained_takes_a_folder(tmp_path):
 def test_no_pickle_in_it(tmp_path):
     make(kind="hnsw").save(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".safetensors", ".parquet"}
+
+
+class TestWhere:
+    @pytest.fixture
+    def index(self):
+        rows = [
+            {"label": f"class {i % 3}", "n": i, "flag": i % 2 == 0, "tags": [f"t{i % 4}"], "one": 1} for i in range(60)
+        ]
+        return HammingIndex.from_codes(random_codes(60, 20), num_bits=20, num_concepts=4, metadata=rows)
+
+    def test_facets_are_what_it_takes(self, index):
+        facets = index.facets(most=10)
+        assert facets == {
+            "flag": [False, True],
+            "label": ["class 0", "class 1", "class 2"],
+            "tags": [["t0"], ["t1"], ["t2"], ["t3"]],
+        }
+        for name, values in facets.items():
+            assert sum(len(index.where({name: value})) for value in values) == 60
+        assert HammingIndex.from_codes(random_codes(3, 20), num_bits=20, num_concepts=4).facets() == {}
+
+    @pytest.mark.parametrize(
+        ("where", "error"),
+        [
+            ({"colour": "red"}, "no column 'colour'; there are 'label', 'n'"),
+            ({"id": 3}, "no column 'id'"),
+            ({"n": "red"}, "n is of int64 and cannot be 'red'"),
+            ({"label": {"a": 1}}, "label is of .*string and cannot be"),
+        ],
+    )
+    def test_what_cannot_be(self, index, where, error):
+        with pytest.raises(ValueError, match=error):
+            index.where(where)
+
+    def test_it_is_independent(self, index):
+        part = index.where({"label": "class 1"})
+        part.remove(part.ids[:3])
+        assert len(part) == 17 and len(index) == 60
+        assert len(part.where({"flag": True})) + len(part.where({"flag": False})) == 17
+
+
+@pytest.mark.parametrize("ids", [None, [f"photo {i * 7 % 60:02}é" for i in range(60)]])
+def test_warm_changes_no_answer(ids):
+    codes, queries = random_codes(60, 20), random_codes(3, 20, seed=1)
+    cold, warm = (HammingIndex.from_codes(codes, ids, num_bits=20, num_concepts=4) for _ in range(2))
+    warm.warm()
+    asked = cold.ids[[7, 3, 3, 59]].tolist()
+    assert warm.get_codes(asked).tolist() == cold.get_codes(asked).tolist() == codes[[7, 3, 3, 59]].tolist()
+    assert warm.search(queries, 5, [1, 2, 0, 1]).ids.tolist() == cold.search(queries, 5, [1, 2, 0, 1]).ids.tolist()
+    for index in (cold, warm):
+        with pytest.raises(ValueError, match="not in the index: (-5, 1000|'', 'zebra')"):
+            index.get_codes([asked[0], *([-5, 1000] if ids is None else ["", "zebra"])])
+    for index in (cold, warm):  # what was built is not what is there after a change
+        index.remove(asked[:1])
+        assert index.get_codes(asked[1:2]).tolist() == codes[[3]].tolist()
+        with pytest.raises(ValueError, match="not in the index"):
+            index.get_codes(asked[:1])
+    HammingIndex(CodeSpec(20, 4)).warm()

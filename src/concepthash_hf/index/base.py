@@ -1,6 +1,7 @@
 """What every index of codes offers, whatever keeps the codes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -219,6 +220,14 @@ class CodeIndex(ABC):
             ValueError: if an id is not there.
         """
         return self._get_codes(as_ids(ids))
+
+    @abstractmethod
+    def where(self, metadata: Mapping[str, Any]) -> "CodeIndex":
+        """The items whose metadata has these values: an index of them, to search but not to change.
+
+        Args:
+            metadata: values by column; of a column of lists, a list of values that are among those of the item.
+        """
 
     def _as_codes(self, codes: ArrayLike) -> np.ndarray:
         if isinstance(codes, ModelCodes) and codes.spec is not None:

@@ -1,6 +1,6 @@
 """Search in the process, over faiss's binary indexes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -214,6 +214,37 @@ class HammingIndex(
     def ids(self) -> np.ndarray:
         """All ids in order of insertion, int64 or strings (object) `(n,)`."""
         return self._rows.ids
+
+    def warm(self) -> None:
+        """Build now what first searches and look-ups build: several threads may then search at once, and all fast."""
+        if len(self):
+            self._ready(), self._scanned(), self._rows.by_id  # noqa: B018
+
+    def where(self, metadata: Mapping[str, Any]) -> "HammingIndex":
+        """The items whose metadata has these values: an exact index of them, with codes of its own.
+
+        Args:
+            metadata: values by column; of a column of lists, a list of values that are among those of the item.
+
+        Raises:
+            ValueError: if there is no such column, or its values are of another kind.
+
+        Example:
+            >>> index.where({"species": "wren", "split": "train"}).search(codes, k=5)  # doctest: +SKIP
+        """
+        positions = self._rows.positions_where(metadata)
+        chosen = HammingIndex(self.spec)
+        chosen._rows = self._rows.at(positions)
+        chosen._keep(make_flat(self._flat.code_size, [self._codes[positions]], len(positions)))
+        return chosen
+
+    def facets(self, most: int = 200) -> dict[str, list[Any]]:
+        """The columns of the metadata that `where` may choose by, and what to give it for each, in order.
+
+        Args:
+            most: values of a column; with more, or only one, it is left out.
+        """
+        return self._rows.facets(most)
 
     def _add(self, codes: np.ndarray, ids: pa.Array | None, metadata: pa.Table | None) -> None:
         rows = self._rows.appended(len(codes), ids, metadata)

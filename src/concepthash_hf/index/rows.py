@@ -1,5 +1,7 @@
 """The ids and the metadata of the items, by position."""
 
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .inputs import as_ids, name_some
+
+FEW = 1000  # ids that are found faster one by one
 
 
 def _no_rows() -> pa.Table:
@@ -78,6 +82,8 @@ class Rows:
         if len(ids) == 0:
             return np.empty(0, dtype=np.int64)
         self._check_kind(ids)
+        if "by_id" in self.__dict__ and len(ids) <= FEW:
+            return self._few_positions_of(ids)
         wanted = ids.dictionary_encode()
         # looked up the other way round, which needs no table of all ids
         match = pc.index_in(self.table["id"], value_set=wanted.dictionary).fill_null(-1).to_numpy()
@@ -88,6 +94,56 @@ class Rows:
         if unknown.any():
             raise ValueError(f"not in the index: {name_some(wanted.dictionary.filter(pa.array(unknown)))}")
         return positions[wanted.indices.to_numpy()]
+
+    @cached_property
+    def by_id(self) -> np.ndarray:
+        """The positions in order of their ids, int64 `(n,)`; once there, looking up a few ids takes no scan of all."""
+        return pc.sort_indices(self._id_array).to_numpy().astype(np.int64)
+
+    def _few_positions_of(self, ids: pa.Array) -> np.ndarray:
+        found, unknown = [], []
+        for id in ids.to_pylist():
+            place = bisect_left(self.by_id, id, key=lambda position: self._id_array[int(position)].as_py())
+            position = int(self.by_id[place]) if place < len(self) else -1
+            if position < 0 or self._id_array[position].as_py() != id:
+                unknown.append(id)
+            found.append(position)
+        if unknown:
+            raise ValueError(f"not in the index: {name_some(unknown)}")
+        return np.array(found, dtype=np.int64)
+
+    def positions_where(self, values: Mapping[str, Any]) -> np.ndarray:
+        """The positions of the items whose metadata has these values, int64 `(n,)`.
+
+        Raises:
+            ValueError: if there is no such column, or its values are of another kind.
+        """
+        found = np.ones(len(self), dtype=bool)
+        for name, value in values.items():
+            column = self._column(name)
+            for each in value if isinstance(value, list) and _is_list(column.type) else [value]:
+                found &= _has(column, each, name)
+        return np.flatnonzero(found)
+
+    def facets(self, most: int) -> dict[str, list[Any]]:
+        """Columns with 2 to `most` distinct values, and these, sorted; None is left out."""
+        found = {}
+        for name in self.table.column_names[1:]:
+            column = self._column(name)
+            values = pc.list_flatten(column) if _is_list(column.type) else column
+            if not pa.types.is_nested(values.type) and 2 <= len(distinct := pc.unique(values).drop_null()) <= most:
+                ordered = sorted(distinct.to_pylist())
+                found[name] = [[value] for value in ordered] if _is_list(column.type) else ordered
+        return found
+
+    def _column(self, name: str) -> pa.Array:
+        if name not in self.table.column_names[1:]:
+            raise ValueError(f"there is no column {name!r}; there are {name_some(self.table.column_names[1:])}")
+        return self.table[name].combine_chunks()
+
+    def at(self, positions: np.ndarray) -> "Rows":
+        """The rows at these positions."""
+        return Rows(self.table.take(pa.array(positions)).combine_chunks())
 
     def appended(self, length: int, ids: pa.Array | None, metadata: pa.Table | None) -> "Rows":
         """These rows and `length` more.
@@ -136,3 +192,21 @@ class Rows:
                 f"the ids of this index are {kinds[pa.types.is_integer(own)]}, "
                 f"got {kinds[pa.types.is_integer(ids.type)]}: {name_some(ids)}"
             )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _has(column: pa.Array, value: Any, name: str) -> np.ndarray:
+    """Which items have a value in a column, or in the list that stands there."""
+    values = pc.list_flatten(column) if _is_list(column.type) else column
+    try:
+        equal = pc.equal(values, value).fill_null(False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(f"{name} is of {column.type} and cannot be {value!r} ({error})") from None
+    if not _is_list(column.type):
+        return equal
+    has = np.zeros(len(column), dtype=bool)
+    has[pc.list_parent_indices(column).to_numpy()[equal]] = True
+    return has
