@@ -402,7 +402,7 @@ def serve(
         if not (Path(index) / "index.json").exists():
             print("no index is given: a model is trained on toy birds first, which takes some minutes", flush=True)
             demo()
-    opened = open_photo_index(index, model, photos, table, **_base(base_model_name_or_path))
+    opened = open_photo_index(index, model, photos, table, mapped=True, **_base(base_model_name_or_path))
     listen(make_app(opened, cache_dir, title), host, port)
 
 

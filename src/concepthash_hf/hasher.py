@@ -280,6 +280,7 @@ def open_photo_index(
     table: str = "concepthash_codes",
     *,
     options: Mapping[str, Any] | None = None,
+    mapped: bool = False,
     **kwargs: Any,
 ) -> PhotoIndex:
     """Open an index that `PhotoIndex.save` wrote, or any other index of codes.
@@ -290,13 +291,14 @@ def open_photo_index(
         photos: where its photos are now; default where they were.
         table: of the database.
         options: how photos that are elsewhere now are read; default as they were.
+        mapped: leave the codes in their file, see `HammingIndex.load`.
         **kwargs: for `ConceptHasher`.
 
     Raises:
         ValueError: if it was made by another model, or the folder does not say by which.
         FileNotFoundError: if there is no index.
     """
-    codes = open_index(str(location), table)
+    codes = open_index(str(location), table, mapped)
     source = Source.load(location) if Path(location).is_dir() else None
     if not isinstance(model, ConceptHasher):
         if model is None and source is None:

@@ -565,3 +565,73 @@ def test_warm_changes_no_answer(ids):
         with pytest.raises(ValueError, match="not in the index"):
             index.get_codes(asked[:1])
     HammingIndex(CodeSpec(20, 4)).warm()
+
+
+class TestMapped:
+    @pytest.fixture(params=[64, 20, 136])
+    def both(self, request, tmp_path):
+        num_concepts = 4 if request.param != 136 else 2
+        rows = [{"n": i} for i in range(500)]
+        index = HammingIndex.from_codes(
+            random_codes(500, request.param), num_bits=request.param, num_concepts=num_concepts, metadata=rows
+        )
+        index.save(tmp_path / "index")
+        return HammingIndex.load(tmp_path / "index"), HammingIndex.load(tmp_path / "index", mapped=True)
+
+    def test_its_answers_are_those_of_an_index_in_memory(self, both):
+        in_memory, mapped = both
+        queries = random_codes(7, mapped.num_bits, seed=1)
+        logits = np.random.default_rng(2).normal(size=(3, mapped.num_bits))
+        weights = np.arange(1, mapped.num_concepts + 1) / 2
+        for ask in (
+            lambda index: index.search(queries, 9),
+            lambda index: index.search(queries, 500),
+            lambda index: index.search(queries, 9, weights),
+            lambda index: index.search_by_logits(logits, 9),
+            lambda index: index.range_search(queries, mapped.num_bits // 2),
+            lambda index: index.range_search(queries, 0),
+            lambda index: index.where({"n": 3}).search(queries, 1),
+        ):
+            one, other = ask(in_memory), ask(mapped)
+            assert one.distances.tolist() == other.distances.tolist()
+            assert np.sort(one.concept_distances.sum(-1)).tolist() == np.sort(other.concept_distances.sum(-1)).tolist()
+        assert mapped.get_codes([3, 499]).tolist() == in_memory.get_codes([3, 499]).tolist()
+
+    def test_it_is_the_file_until_it_is_changed(self, both, tmp_path):
+        _, mapped = both
+        assert isinstance(mapped._codes, np.memmap) and not mapped._codes.flags.writeable
+        before = mapped.get_codes(mapped.ids)
+        mapped.add(before[:1], [1000], metadata=[{"n": 1000}])
+        mapped.remove([0])
+        assert not isinstance(mapped._codes, np.memmap)
+        assert mapped.get_codes(mapped.ids).tolist() == [*before[1:].tolist(), before[0].tolist()]
+        mapped.save(tmp_path / "index")
+        again = HammingIndex.load(tmp_path / "index", mapped=True)
+        assert again.get_codes(again.ids).tolist() == mapped.get_codes(mapped.ids).tolist()
+
+    def test_a_new_version_of_the_files_leaves_an_open_one(self, both, tmp_path):
+        in_memory, mapped = both
+        queries = random_codes(3, mapped.num_bits, seed=1)
+        expected = mapped.search(queries, 5).distances.tolist()
+        in_memory.remove(in_memory.ids[:400])
+        in_memory.save(tmp_path / "index")
+        assert mapped.search(queries, 5).distances.tolist() == expected
+
+    def test_damage_is_found_before(self, both, tmp_path):
+        (file,) = (tmp_path / "index").glob("codes-*.safetensors")
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match="damaged"):
+            HammingIndex.load(tmp_path / "index", mapped=True)
+
+    def test_other_kinds_and_empty_ones(self, tmp_path):
+        HammingIndex(CodeSpec(20, 4)).save(tmp_path / "empty")
+        empty = HammingIndex.load(tmp_path / "empty", mapped=True)
+        assert len(empty) == 0
+        empty.add(random_codes(3, 20))
+        assert len(empty) == 3
+        HammingIndex.from_codes(random_codes(300, 20), num_bits=20, num_concepts=4, kind="hnsw").save(
+            tmp_path / "hnsw"
+        )
+        assert len(HammingIndex.load(tmp_path / "hnsw", mapped=True).search(random_codes(1, 20), 5).ids[0]) == 5

@@ -8,7 +8,6 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from PIL import Image
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
 from .._version import __version__
@@ -213,8 +212,9 @@ def make_api(explorer: Explorer) -> FastAPI:
             if with_looks:
                 return _valid(lambda: explorer.read_item(id))
             return _valid(lambda: explorer.indexed(id))
-        photo: Image.Image = _valid(lambda: read_upload(asked.photo or b""))
-        return explorer.read_photo(photo, "photo") if with_looks else explorer.hashed(photo, "photo")
+        read = explorer.read_photo if with_looks else explorer.hashed
+        photo = asked.photo or b""
+        return _valid(lambda: read(lambda: read_upload(photo), "photo"))
 
     return app
 

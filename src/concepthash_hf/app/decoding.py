@@ -2,9 +2,7 @@
 
 import io
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from PIL import Image
 
@@ -14,9 +12,8 @@ MOST_BYTES = 25 * 2**20
 MOST_PIXELS = 50_000_000  # the largest photo of a phone has 48 million
 # photos as cameras, phones and browsers make them; of others PIL starts foreign programs (EPS) or knows little
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-_AT_A_TIME = threading.BoundedSemaphore(4)  # 50 million pixels are 150 MB
-
-Made = TypeVar("Made")
+FEW_AT_A_TIME = threading.BoundedSemaphore(4)
+"""To be held while a photo is in memory as it was taken: 50 million pixels are 150 MB."""
 
 
 def read_upload(picture: bytes | str | Path) -> Image.Image:
@@ -46,7 +43,7 @@ def read_upload(picture: bytes | str | Path) -> Image.Image:
     if width * height > MOST_PIXELS:
         raise ValueError(f"a picture of {width} x {height} pixels; at most {MOST_PIXELS:,} in all are taken")
     try:
-        return one_of_few(lambda: decode_image(data))
+        return decode_image(data)
     except BadImageError as error:
         raise ValueError(f"this photo cannot be read: {error.reason}") from None
 
@@ -54,9 +51,3 @@ def read_upload(picture: bytes | str | Path) -> Image.Image:
 def too_large(size: int) -> str:
     """What to say of a file of so many bytes."""
     return f"a photo of {size / 2**20:.0f} MB; at most {MOST_BYTES // 2**20} MB are taken: save it smaller"
-
-
-def one_of_few(decode: Callable[[], Made]) -> Made:
-    """Call what decodes a picture, a few at a time, so that many at once do not fill the memory."""
-    with _AT_A_TIME:
-        return decode()

@@ -29,9 +29,6 @@ def header(title: str, facts: Sequence[str], spec: CodeSpec) -> str:
 
 def drop(label: str, shown: Image.Image | None) -> str:
     """A field that takes a photo, or shows the one that it took."""
-    if shown is not None:
-        shown = shown.copy()
-        shown.thumbnail((STAGE, STAGE))
     return _render("drop.html", label=label, shown=shown)
 
 

@@ -2,9 +2,10 @@
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 
 from ..data import eval_transform
 from ..data.file_facts import FACTS
-from ..explain import ImageExplanation, explain_images
+from ..explain import ImageExplanation
+from ..explain.crops import photo_as_seen
+from ..explain.image import explain_pixels
 from ..explain.meaning import what_it_proves
 from ..hits import caption_of
 from ..index import CodeIndex, HammingIndex
@@ -22,6 +25,7 @@ from ..photo_index import PhotoIndex
 from ..photo_records import ORIGIN, PATH
 from .batching import Batched
 from .concepts import ConceptDescription, describe_concepts
+from .decoding import FEW_AT_A_TIME
 from .photos import ServedPhotos
 from .readings import Reading
 
@@ -29,6 +33,7 @@ MOST_HITS = 1000  # how far down a ranking one can page
 MOST_LETTERS = 200  # of words
 MOST_DUPLICATES = 200_000  # photos among which nearly equal codes are looked for while somebody waits
 PHOTOS_READ, CODES_COMPARED = 24, 2000  # to describe concepts
+SEEN = 384  # pixels: side of a photo that is kept
 _FILTERS_KEPT = 4
 _UNSHOWN = (PATH, ORIGIN, *FACTS)  # where a photo lies, and facts of its file
 
@@ -151,13 +156,18 @@ class Explorer:
         """What the maps of the model's concepts prove, in words."""
         return what_it_proves(self.index.hasher.model.base_model.config.read_out)
 
-    def hashed(self, photo: Image.Image, name: str) -> Reading:
+    def hashed(self, photo: Callable[[], Image.Image], name: str) -> Reading:
         """The code of a photo, without where concepts looked: for who does not look.
+
+        Args:
+            photo: gives it, upright RGB; called when not too many others are in memory.
+            name: what to call it.
 
         Raises:
             BusyError: if the model is not free in time.
+            Exception: what `photo` raises.
         """
-        return Reading(name, self._encode(self._transform(photo)), self.spec)
+        return Reading(name, self._encode(self._prepared(photo)[0]), self.spec)
 
     def indexed(self, id: Any) -> Reading:
         """The code that a photo of the collection has in the index.
@@ -168,13 +178,9 @@ class Explorer:
         (found,) = self.items([id])
         return Reading(found.caption, np.asarray(self.index.codes.get_codes([id])[0]), self.spec)
 
-    def read_photo(self, photo: Image.Image, name: str) -> Reading:
-        """What the model reads in a photo, and where.
-
-        Raises:
-            BusyError: if the model is not free in time.
-        """
-        return Reading.of_photo(name, self._explain(photo), self.spec)
+    def read_photo(self, photo: Callable[[], Image.Image], name: str) -> Reading:
+        """What the model reads in a photo, and where: as `hashed`."""
+        return Reading.of_photo(name, self._explain(self._prepared(photo)), self.spec)
 
     def read_words(self, words: str) -> Reading:
         """What the model makes of words.
@@ -196,7 +202,7 @@ class Explorer:
         """
         (found,) = self.items([id])
         try:
-            return self.read_photo(self.photos.photo(id), found.caption)
+            return self.read_photo(lambda: self.photos.photo(id), found.caption)
         except (OSError, ValueError):  # moved away, or cannot be read
             return self.indexed(id)
 
@@ -283,10 +289,8 @@ class Explorer:
         shown = [found.id for found in self.sample(PHOTOS_READ, seed=0)]
         explanations = []
         for id in shown:
-            try:
-                explanations.append(self._explain(self.photos.photo(id)))
-            except (OSError, ValueError):  # moved away, or cannot be read
-                continue
+            with suppress(OSError, ValueError):  # moved away, or cannot be read
+                explanations.append(self._explain(self._prepared(partial(self.photos.photo, id))))
         if not explanations:
             raise ValueError("none of the photos is at hand: nothing can be shown of where concepts look")
         found = self.sample(CODES_COMPARED, seed=0)
@@ -300,6 +304,13 @@ class Explorer:
         known = {name: value for name, value in row.items() if name not in _UNSHOWN and value is not None}
         return Found(id, caption_of(id, dict(row)), known, has_picture, *distances)
 
+    def _prepared(self, photo: Callable[[], Image.Image]) -> tuple[torch.Tensor, Image.Image]:
+        """What the model takes of a photo, and what it sees of it, small enough to be kept."""
+        with FEW_AT_A_TIME:
+            whole = photo()
+            seen = photo_as_seen(whole, self.index.hasher.image_processor)
+            return self._transform(whole), seen.resize((SEEN, SEEN), Image.Resampling.LANCZOS)
+
     def _codes_of(self, pixel_values: Sequence[torch.Tensor]) -> Sequence[np.ndarray]:
         return list(
             self.index.hasher.model.get_hash_codes(torch.stack(list(pixel_values)).to(self.index.hasher.device))
@@ -307,8 +318,9 @@ class Explorer:
             .numpy()
         )
 
-    def _explanations_of(self, photos: Sequence[Image.Image]) -> Sequence[ImageExplanation]:
-        return explain_images(self.index.hasher.model, self.index.hasher.image_processor, photos)
+    def _explanations_of(self, prepared: Sequence[tuple[torch.Tensor, Image.Image]]) -> Sequence[ImageExplanation]:
+        pixel_values, seen = zip(*prepared, strict=True)
+        return explain_pixels(self.index.hasher.model, torch.stack(pixel_values), seen)
 
     def _encode_words(self, words: str) -> np.ndarray:
         with self._words_lock:

@@ -18,7 +18,7 @@ from .readings import Comparison, Reading
 
 HITS = 24  # on a page
 MOST_GROUPS = 30  # of near-duplicates
-SESSION_SECONDS = 3600
+SESSION_SECONDS, MOST_SESSIONS = 3600, 300  # each keeps a photo or two; the oldest go
 _ANY = -1  # of a filter
 _READING = f"Reading {PHOTOS_READ} photos ..."
 _PHOTO, _SECOND_PHOTO, _SECOND = "A photo", "A second photo", "A second photo or words, to mix"
@@ -154,6 +154,7 @@ class _Page:
                 with gr.Tab("Duplicates", id="duplicates"):
                     self._duplicates_tab()
             self._connect()
+        self.blocks.state_session_capacity = MOST_SESSIONS
 
     def _search_tab(self) -> None:
         self.session = gr.State(Session(), time_to_live=SESSION_SECONDS)
@@ -263,8 +264,8 @@ class _Page:
     # what happens -----------------------------------------------------------------------------------------------
 
     def _first_photo(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
-        photo = read_upload(_sent(told))
-        return self._first(session, self.explorer.read_photo(photo, "your photo"), values, drawing.drop(_PHOTO, photo))
+        one = self.explorer.read_photo(lambda: read_upload(_sent(told)), "your photo")
+        return self._first(session, one, values, drawing.drop(_PHOTO, one.looks[0].photo))
 
     def _first_words(self, session: Session, words: str, *values: Any) -> list[Any]:
         return self._first(session, self.explorer.read_words(words), values, words=gr.skip())
@@ -282,9 +283,8 @@ class _Page:
         return [*shown, drop or drawing.drop(_PHOTO, None), words]
 
     def _second_photo(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
-        photo = read_upload(_sent(told))
-        other = self.explorer.read_photo(photo, "your second photo")
-        return self._second(session, other, values, drawing.drop(_SECOND_PHOTO, photo))
+        other = self.explorer.read_photo(lambda: read_upload(_sent(told)), "your second photo")
+        return self._second(session, other, values, drawing.drop(_SECOND_PHOTO, other.looks[0].photo))
 
     def _second_words(self, session: Session, words: str, *values: Any) -> list[Any]:
         return self._second(session, self.explorer.read_words(words), values, words=gr.skip())

@@ -14,7 +14,7 @@ from ..data import decode_image
 from ..photo_index import PhotoIndex
 from ..photo_records import PATH, regular_file_below
 from ..whole_files import replacing
-from .decoding import one_of_few
+from .decoding import FEW_AT_A_TIME
 
 THUMBNAIL = 320  # pixels: side of a square
 
@@ -58,8 +58,7 @@ class ServedPhotos:
             ValueError: as `file`, or if it cannot be read.
             FileNotFoundError: as `file`.
         """
-        file = self.file(id)
-        return one_of_few(lambda: decode_image(file))
+        return decode_image(self.file(id))
 
     def thumbnail(self, id: Any) -> Path:
         """The file of a small square JPEG, in the cache.
@@ -75,7 +74,8 @@ class ServedPhotos:
         key = hashlib.sha256(f"{file}\0{facts.st_mtime_ns}\0{facts.st_size}\0{THUMBNAIL}".encode()).hexdigest()
         small = self._cache / key[:2] / f"{key}.jpg"
         if not small.exists():
-            picture = ImageOps.fit(self.photo(id), (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+            with FEW_AT_A_TIME:
+                picture = ImageOps.fit(decode_image(file), (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
             small.parent.mkdir(parents=True, exist_ok=True)
             with replacing(small) as part:
                 picture.save(part, "jpeg", quality=85)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from torch import Tensor
 from transformers import BaseImageProcessor
 
 from ..codes import binarize, pack_bits, split_sub_codes
@@ -153,11 +154,25 @@ def explain_images(
             f"a {type(model).__name__} has no concepts to explain; give a ConceptHashModel or ConceptHashVisionModel"
         )
     photos = [decode_image(image) for image in images]
-    code_logits, attentions = read_batch(model, image_processor(photos, return_tensors="pt")["pixel_values"])
+    pixel_values = image_processor(photos, return_tensors="pt")["pixel_values"]
+    return explain_pixels(model, pixel_values, [photo_as_seen(photo, image_processor) for photo in photos])
+
+
+def explain_pixels(
+    model: ConceptHashPreTrainedModel, pixel_values: Tensor, photos: Sequence[Image.Image]
+) -> list[ImageExplanation]:
+    """Explain the codes of photos that are prepared already.
+
+    Args:
+        model: in any mode, which it keeps; any attention implementation.
+        pixel_values: float `(B, 3, H, W)`, normalised by the model's image processor, on any device.
+        photos: B squares, each what the model sees, from `photo_as_seen`.
+    """
+    code_logits, attentions = read_batch(model, pixel_values)
     bits = binarize(code_logits).cpu().numpy()
     read_out = model.base_model.config.read_out
     return [
-        _explanation(photo_as_seen(photo, image_processor), photo_bits, maps, read_out)
+        _explanation(photo, photo_bits, maps, read_out)
         for photo, photo_bits, maps in zip(photos, bits, attentions.cpu().numpy(), strict=True)
     ]
 

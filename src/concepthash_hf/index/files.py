@@ -110,6 +110,11 @@ def open_data(folder: Path, header: dict[str, Any], width: int) -> tuple[Any, pa
     return tensors, table
 
 
+def codes_file(folder: Path, header: dict[str, Any]) -> Path:
+    """The file of the codes, which `open_data` has checked."""
+    return folder / Path(header["files"]["codes"]["name"]).name
+
+
 def read_blocks(tensors: Any, name: str) -> Iterator[np.ndarray]:
     """The rows of a tensor, some at a time."""
     values = tensors.get_slice(name)

@@ -1,5 +1,6 @@
 """Search in the process, over faiss's binary indexes."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +18,10 @@ from ..whole_files import one_writer
 from .approximate import Approximate, HnswGraph, InvertedLists
 from .base import CodeIndex, CodeSpec
 from .distances import ConceptCounter, asymmetric_distances
-from .files import DATA_PATTERNS, INDEX_NAME, open_data, read_blocks, read_header, write_index
+from .files import DATA_PATTERNS, INDEX_NAME, codes_file, open_data, read_blocks, read_header, write_index
 from .flat import codes_of, make_flat
 from .inputs import ArrayLike, Metadata, as_codes
+from .mapped import MappedFlat, map_codes
 from .results import RangeResult, SearchResult
 from .rows import Rows
 from .scan import WeightedScan
@@ -123,11 +125,15 @@ class HammingIndex(
         return index
 
     @classmethod
-    def load(cls, folder: str | Path, *, model_id: str | None = None, revision: str | None = None) -> Self:
+    def load(
+        cls, folder: str | Path, *, mapped: bool = False, model_id: str | None = None, revision: str | None = None
+    ) -> Self:
         """Load an index that `save` wrote.
 
         Args:
             folder: of the index.
+            mapped: leave the codes in their file, which the system reads as needed and several processes share, in
+                place of a copy in memory; a change makes the copy. Only of the kind `"flat"`.
             model_id: the model that will make the queries; refused if the index was made with another.
             revision: of that model.
 
@@ -139,14 +145,16 @@ class HammingIndex(
         while True:
             header = read_header(folder)
             try:
-                return cls._load(folder, header, model_id, revision)
+                return cls._load(folder, header, mapped, model_id, revision)
             except (OSError, ValueError):
                 # somebody may have saved another one, and removed these files, while they were read
                 if read_header(folder) == header:
                     raise
 
     @classmethod
-    def _load(cls, folder: Path, header: dict[str, Any], model_id: str | None, revision: str | None) -> Self:
+    def _load(
+        cls, folder: Path, header: dict[str, Any], mapped: bool, model_id: str | None, revision: str | None
+    ) -> Self:
         try:
             index = cls(CodeSpec(**header["spec"]), header["kind"])
         except (TypeError, ValueError) as error:
@@ -156,12 +164,14 @@ class HammingIndex(
         tensors, table = open_data(folder, header, width)
         try:
             index._rows = Rows.checked(table)
-            index._keep(make_flat(width, index._checked_codes(tensors), length))
-            kind = KINDS[index.kind]
+            kind, codes = KINDS[index.kind], index._checked_codes(tensors)
+            if mapped and kind is None:
+                deque(codes, maxlen=0)  # checked, not kept
+                index._keep(MappedFlat(map_codes(codes_file(folder, header))))
+                return index
+            index._keep(flat := make_flat(width, codes, length))
             if kind is not None and length:
-                index._approximate = kind.restore(
-                    index._flat, {name: tensors.get_tensor(name) for name in kind.ARRAYS}
-                )
+                index._approximate = kind.restore(flat, {name: tensors.get_tensor(name) for name in kind.ARRAYS})
         except (ValueError, SafetensorError) as error:
             raise ValueError(f"the index in {folder} is damaged ({error}): save it again") from None
         return index
@@ -248,8 +258,9 @@ class HammingIndex(
 
     def _add(self, codes: np.ndarray, ids: pa.Array | None, metadata: pa.Table | None) -> None:
         rows = self._rows.appended(len(codes), ids, metadata)
+        own = self._own()
         if self._approximate is None:
-            self._flat.add(codes)
+            own.add(codes)
         else:
             self._approximate.add(codes)
             if self._approximate.outgrown():
@@ -259,7 +270,7 @@ class HammingIndex(
 
     def _remove(self, ids: pa.Array) -> None:
         positions = self._rows.positions_of(ids)
-        self._flat.remove_ids(positions)
+        self._own().remove_ids(positions)
         self._rows = self._rows.without(positions)
         self._approximate = self._scan = None
         self._keep(self._flat)
@@ -316,7 +327,14 @@ class HammingIndex(
     def _concept_distances(self, codes: np.ndarray, positions: np.ndarray) -> np.ndarray:
         return self._count_per_concept(codes[:, None], self._codes[positions])
 
-    def _keep(self, flat: faiss.IndexBinaryFlat) -> None:
+    def _own(self) -> faiss.IndexBinaryFlat:
+        """The codes in memory, where they can be changed: a copy, if they were in their file."""
+        if isinstance(self._flat, MappedFlat):
+            self._keep(flat := make_flat(self._flat.code_size, [self._codes], len(self)))
+            return flat
+        return self._flat
+
+    def _keep(self, flat: faiss.IndexBinaryFlat | MappedFlat) -> None:
         """Take over the codes, or see them anew after a change."""
         self._flat, self._codes = flat, codes_of(flat)
 
@@ -326,7 +344,7 @@ class HammingIndex(
         if kind is None:
             return self._flat
         if self._approximate is None:
-            self._approximate = kind.build(self._flat)
+            self._approximate = kind.build(self._own())
             self._keep(self._approximate.flat)
         return self._approximate
 

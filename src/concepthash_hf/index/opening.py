@@ -11,12 +11,13 @@ from .hamming import HammingIndex
 DATABASE = ("postgresql://", "postgres://")
 
 
-def open_index(location: str, table: str = "concepthash_codes") -> CodeIndex:
+def open_index(location: str, table: str = "concepthash_codes", mapped: bool = False) -> CodeIndex:
     """Open an index on disk, on the Hub or in a database.
 
     Args:
         location: a folder, a Hub id, or `postgresql://user@host/database`.
         table: of the database.
+        mapped: of a folder, see `HammingIndex.load`.
 
     Raises:
         FileNotFoundError: if there is no index in the folder, or neither a folder nor anything on the Hub.
@@ -27,7 +28,7 @@ def open_index(location: str, table: str = "concepthash_codes") -> CodeIndex:
 
         return PostgresIndex(location, table=table)
     if Path(location).exists():
-        return HammingIndex.load(location)
+        return HammingIndex.load(location, mapped=mapped)
     try:
         return HammingIndex.from_pretrained(location)
     except (OSError, HFValidationError) as error:
