@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +253,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         index = args.index or make_toy_index(Path(scratch))
         result = {
-            "command": " ".join(sys.argv[1:]) or "no arguments",
+            "arguments": {name: value for name, value in asdict(args).items() if name not in ("index", "output")},
             "cores": len(os.sched_getaffinity(0)),
             "load_of_others": os.getloadavg()[0],
             "machine": platform.processor() or platform.machine(),

@@ -1,6 +1,5 @@
 """The interface for programs: photos and words in, codes, hits and explanations out, as JSON."""
 
-import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from ..index import CodeSpec
 from .batching import BusyError
 from .decoding import read_upload
 from .explorer import MOST_HITS, Explorer, Found, Query
-from .photos import thumbnail_address
+from .photos import id_of, thumbnail_address
 from .readings import Comparison, Reading
 
 _ABOUT = (
@@ -194,7 +193,7 @@ def make_api(explorer: Explorer) -> FastAPI:
     def thumbnail(id: str) -> Response:
         """A small square picture of a photo of the collection; `id` as JSON."""
         try:
-            file = explorer.photos.thumbnail(_id_of(id))
+            file = explorer.photos.thumbnail(id_of(id))
         except (ValueError, FileNotFoundError):
             raise HTTPException(404, "there is no such photo") from None
         return FileResponse(
@@ -225,13 +224,6 @@ def _valid(function: Callable[[], Any]) -> Any:
         return function()
     except (ValueError, FileNotFoundError) as error:
         raise HTTPException(422, str(error)) from None
-
-
-def _id_of(text: str) -> Id:
-    id = json.loads(text)
-    if not isinstance(id, int | str) or isinstance(id, bool):
-        raise ValueError(f"an id is a number or a text, got {text!r}")
-    return id
 
 
 def _code(code: np.ndarray, spec: CodeSpec) -> Code:

@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -42,7 +41,7 @@ class Batched(Generic[Item, Result]):
         seconds: float = 30.0,
     ) -> None:
         self._function, self._most, self._seconds = function, most, seconds
-        self._queue: queue.Queue[tuple[Item, Future, float] | None] = queue.Queue(waiting)
+        self._queue: queue.Queue[tuple[Item, Future] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._work, daemon=True, name="batched")
         self._thread.start()
 
@@ -60,13 +59,13 @@ class Batched(Generic[Item, Result]):
         """
         future: Future[Result] = Future()
         try:
-            self._queue.put_nowait((item, future, time.monotonic() + self._seconds))
+            self._queue.put_nowait((item, future))
         except queue.Full:
             raise BusyError(f"{self._queue.maxsize} requests are waiting already: try again in a moment") from None
         try:
             return future.result(self._seconds)
         except (FutureTimeoutError, CancelledError):
-            future.cancel()
+            future.cancel()  # so that nothing is computed for who waits no more
             raise BusyError(f"no answer within {self._seconds:g} seconds: try again in a moment") from None
 
     def close(self) -> None:
@@ -83,10 +82,7 @@ class Batched(Generic[Item, Result]):
                     is_last = True
                     break
                 batch.append(following)
-            # whoever does not wait any more is not computed for
-            now = time.monotonic()
-            wanted = [(item, future) for item, future, until in batch if now < until]
-            wanted = [(item, future) for item, future in wanted if future.set_running_or_notify_cancel()]
+            wanted = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
             if wanted:
                 self._answer([item for item, _ in wanted], [future for _, future in wanted])
             if is_last:

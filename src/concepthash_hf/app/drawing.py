@@ -58,8 +58,8 @@ def hits(page: Page, query: Query | None, spec: CodeSpec, picked: Sequence[Any] 
     return _render("hits.html", page=page, query=query, weights=weights, spec=spec, picked=list(picked))
 
 
-def groups(found: Sequence[Sequence[Found]], total: int, radius: int) -> str:
-    """Groups of near-duplicates."""
+def groups(found: Sequence[tuple[int, Sequence[Found]]], total: int, radius: int) -> str:
+    """Groups of near-duplicates: how many photos each has, and some of them."""
     return _render("groups.html", groups=found, total=total, radius=radius)
 
 

@@ -1,7 +1,6 @@
 """The page: gradio's controls around what `drawing` draws and `Explorer` finds."""
 
 import base64
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -14,6 +13,7 @@ from . import drawing
 from .batching import BusyError
 from .decoding import MOST_BYTES, read_upload, too_large
 from .explorer import MOST_HITS, PHOTOS_READ, Explorer, Page, Query
+from .photos import id_of
 from .readings import Comparison, Reading
 
 HITS = 24  # on a page
@@ -42,7 +42,6 @@ watch('value', () => {
   if (shown && window.innerWidth < 760) shown.scrollIntoView({behavior: 'smooth', block: 'start'});
 });
 """
-FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 
 
 @dataclass(frozen=True)
@@ -81,30 +80,6 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
     return _Page(explorer, title).blocks
 
 
-def theme() -> gr.themes.Base:
-    """Quiet, so that the colours of concepts are the only ones; fonts of the system, so that nothing is fetched."""
-    return gr.themes.Base(
-        primary_hue="slate", secondary_hue="slate", neutral_hue="slate", font=FONT, radius_size="lg"
-    ).set(
-        body_background_fill="#f6f7f9",
-        body_background_fill_dark="#12151b",
-        block_background_fill="transparent",
-        block_border_width="0px",
-        block_shadow="none",
-        button_primary_background_fill="#1b1f27",
-        button_primary_background_fill_hover="#343b48",
-        button_primary_background_fill_dark="#e9ecf1",
-        button_primary_text_color="#ffffff",
-        button_primary_text_color_dark="#12151b",
-        input_background_fill="#f6f7f9",
-        input_background_fill_dark="#12151b",
-        input_border_width="1px",
-        input_border_color="#e3e6ec",
-        input_border_color_dark="#2e3440",
-        slider_color="#667085",
-    )
-
-
 def _telling(function: Callable) -> Callable:
     """What a visitor did wrong, and what is too busy, is said in a line; other errors are ours and stay in the log."""
 
@@ -135,8 +110,6 @@ class _Page:
 
     def __init__(self, explorer: Explorer, title: str) -> None:
         self.explorer, self.spec = explorer, explorer.spec
-        self.reads_words = explorer.reads_words
-        self.concepts = range(self.spec.num_concepts)
         self.facets = explorer.facets()
         facts = [
             f"{len(explorer.index):,} photos",
@@ -169,7 +142,7 @@ class _Page:
                 with gr.Column(elem_classes="ch-panel ch-weights"):
                     gr.HTML('<h2 class="ch-title">What each concept counts</h2>', js_on_load=None)
                     self.weights, self.sources = [], []
-                    for concept in self.concepts:
+                    for concept in range(self.spec.num_concepts):
                         with gr.Column(elem_classes="ch-weight", elem_id=f"ch-concept-{concept}", min_width=100):
                             self.weights.append(
                                 gr.Slider(0, 2, 1, step=0.1, label=f"concept {concept + 1}", buttons=[], min_width=100)
@@ -209,7 +182,7 @@ class _Page:
         )
 
     def _words(self, label: str, id: str) -> gr.Textbox:
-        reads = self.reads_words
+        reads = self.explorer.reads_words
         return gr.Textbox(
             label=label,
             placeholder="such as a class name, then Enter" if reads else "this model reads no words",
@@ -261,8 +234,6 @@ class _Page:
         happened.__annotations__ = {"told": gr.EventData}  # by which gradio knows that it is wanted
         event(happened, [self.session, *controls], outputs, **options)
 
-    # what happens -----------------------------------------------------------------------------------------------
-
     def _first_photo(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
         one = self.explorer.read_photo(lambda: read_upload(_sent(told)), "your photo")
         return self._first(session, one, values, drawing.drop(_PHOTO, one.looks[0].photo))
@@ -271,7 +242,7 @@ class _Page:
         return self._first(session, self.explorer.read_words(words), values, words=gr.skip())
 
     def _again(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
-        return self._first(session, self.explorer.read_item(json.loads(told.key)), values)
+        return self._first(session, self.explorer.read_item(id_of(told.key)), values)
 
     def _forget_first(self, session: Session, *values: Any) -> list[Any]:
         return self._first(session, None, values)
@@ -301,25 +272,25 @@ class _Page:
         return [*shown, drop or drawing.drop(_SECOND_PHOTO, None), words, *[choices] * len(self.sources)]
 
     def _weighted(self, session: Session, *values: Any) -> list[Any]:
-        session, page, query = self._search(replace(session, first=0), values)
-        return [session, gr.skip(), gr.skip(), *self._hits(session, page, query)]
+        return self._from(0, session, values)
 
     def _anew(self, session: Session, *values: Any) -> list[Any]:
         return self._show(replace(session, first=0, picked=()), *values)
 
     def _nearer(self, session: Session, *values: Any) -> list[Any]:
-        return self._weighted_at(session, max(0, session.first - HITS), values)
+        return self._from(max(0, session.first - HITS), session, values)
 
     def _further(self, session: Session, *values: Any) -> list[Any]:
-        return self._weighted_at(session, min(MOST_HITS - HITS, session.first + HITS), values)
+        return self._from(min(MOST_HITS - HITS, session.first + HITS), session, values)
 
-    def _weighted_at(self, session: Session, first: int, values: Sequence[Any]) -> list[Any]:
+    def _from(self, first: int, session: Session, values: Sequence[Any]) -> list[Any]:
+        """Other hits of the same query."""
         session, page, query = self._search(replace(session, first=first), values)
         return [session, gr.skip(), gr.skip(), *self._hits(session, page, query)]
 
     def _pick(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
         """Choose a photo to compare with the query, a second to compare the two; chosen again, it is left out."""
-        id = json.loads(told.key)
+        id = id_of(told.key)
         picked = tuple(each for each in session.picked if each != id)
         if len(picked) == len(session.picked):
             picked = (*picked, id)[-2:]
@@ -332,10 +303,8 @@ class _Page:
 
     def _group(self, radius: float) -> str:
         groups = self.explorer.duplicates(int(radius))
-        shown = [self.explorer.items(group) for group in groups[:MOST_GROUPS]]
+        shown = [(len(group), self.explorer.items(group[:HITS])) for group in groups[:MOST_GROUPS]]
         return drawing.groups(shown, len(groups), int(radius))
-
-    # what is shown ----------------------------------------------------------------------------------------------
 
     def _show(self, session: Session, *values: Any) -> list[Any]:
         session, page, query = self._search(session, values)

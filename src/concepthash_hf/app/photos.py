@@ -85,3 +85,15 @@ class ServedPhotos:
 def thumbnail_address(id: Any) -> str:
     """Where a thumbnail is served, below the address of the page; ids may hold anything, slashes and dots too."""
     return f"thumbnail?id={quote(json.dumps(id), safe='')}"
+
+
+def id_of(text: str) -> int | str:
+    """The id that a browser sends as JSON.
+
+    Raises:
+        ValueError: if it is neither a number nor a text.
+    """
+    id = json.loads(text)
+    if not isinstance(id, int | str) or isinstance(id, bool):
+        raise ValueError(f"an id is a number or a text, got {text!r}")
+    return id

@@ -18,8 +18,9 @@ from .decoding import MOST_BYTES
 from .explorer import Explorer
 from .limits import LimitedBodies
 from .no_files import NoFiles
-from .page import make_page, theme
+from .page import make_page
 from .photos import ServedPhotos
+from .theme import theme
 
 MOST_BODY = MOST_BYTES * 4 // 3 + 2**16  # a photo in base64, and what is around it
 BODY_SECONDS = 60.0
