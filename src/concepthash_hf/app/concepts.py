@@ -40,7 +40,7 @@ class ConceptDescription:
     @property
     def name(self) -> str | None:
         """The word that it is surely about; None if there is none."""
-        return next((word.word for word in self.words if word.is_sure), None)
+        return self.words[0].word if self.words and self.words[0].is_sure else None
 
 
 def describe_concepts(

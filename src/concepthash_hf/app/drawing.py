@@ -52,10 +52,10 @@ def comparison(pair: Comparison, names: tuple[str, str]) -> str:
     return _render("pair.html", pair=pair, from_other=None, names=names)
 
 
-def hits(page: Page, query: Query | None, spec: CodeSpec, picked: Sequence[Any] = ()) -> str:
-    """Photos in a grid, with the distance of every concept where there was a query."""
+def hits(page: Page, query: Query | None, spec: CodeSpec, picked: Sequence[Any] = (), number: int = 0) -> str:
+    """Photos in a grid, with the distance of every concept where there was a query; `number` tells searches apart."""
     weights = query.weights if query is not None and query.weights is not None else (1.0,) * spec.num_concepts
-    return _render("hits.html", page=page, query=query, weights=weights, spec=spec, picked=list(picked))
+    return _render("hits.html", page=page, query=query, weights=weights, spec=spec, picked=list(picked), number=number)
 
 
 def groups(found: Sequence[tuple[int, Sequence[Found]]], total: int, radius: int) -> str:

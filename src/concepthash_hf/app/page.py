@@ -22,11 +22,26 @@ SESSION_SECONDS, MOST_SESSIONS = 3600, 300  # each keeps a photo or two; the old
 _ANY = -1  # of a filter
 _READING = f"Reading {PHOTOS_READ} photos ..."
 _PHOTO, _SECOND_PHOTO, _SECOND = "A photo", "A second photo", "A second photo or words, to mix"
-# a click on a card tells which photo, and for what
+# a click on a card searches with its photo, or picks it: two at most, kept here so that quick clicks are not lost
 _CLICKS = """
+let picked = [], search = null;
+watch('value', () => {
+  const shown = element.querySelector('.ch-hits').dataset.search;
+  if (shown !== search) picked = [];
+  search = shown;
+});
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-action]');
-  if (button) trigger(button.dataset.action === 'search' ? 'submit' : 'select', {key: button.dataset.id});
+  if (!button) return;
+  const key = button.dataset.id;
+  if (button.dataset.action === 'search') {
+    trigger('submit', {key});
+    return;
+  }
+  picked = picked.includes(key) ? picked.filter((each) => each !== key) : [...picked, key].slice(-2);
+  for (const each of element.querySelectorAll('[data-action="pick"]'))
+    each.closest('.ch-card').classList.toggle('ch-picked', picked.includes(each.dataset.id));
+  trigger('select', {keys: picked});
 });
 """
 # what is new comes into view; of a search only where it would be below a phone's window
@@ -54,6 +69,7 @@ class Session:
         from_other: which.
         first: place of the first hit shown.
         picked: ids of photos to compare, two at most.
+        number: of the search, which tells it from others.
     """
 
     one: Reading | None = None
@@ -61,6 +77,11 @@ class Session:
     from_other: tuple[bool, ...] = ()
     first: int = 0
     picked: tuple[Any, ...] = ()
+    number: int = 0
+
+    def anew(self, **changes: Any) -> "Session":
+        """Another search, from its first hit on."""
+        return replace(self, first=0, picked=(), number=self.number + 1, **changes)
 
     @property
     def reading(self) -> Reading | None:
@@ -220,7 +241,7 @@ class _Page:
         )
         self.back.click(_telling(self._nearer), [self.session, *controls], shown, **quick)
         self.on.click(_telling(self._further), [self.session, *controls], shown, **quick)
-        self._on(self.hits.select, self._pick, controls, shown, slow)
+        self._on(self.hits.select, self._pick, controls, shown, {**slow, "trigger_mode": "always_last"})
         self._on(self.hits.submit, self._again, controls, after_first, slow)
         self.concepts_tab.select(_telling(self._describe), None, self.about, **{**slow, "show_progress": "hidden"})
         self.look.click(_telling(self._group), self.radius, self.groups, **{**slow, "concurrency_limit": 1})
@@ -250,7 +271,7 @@ class _Page:
     def _first(
         self, session: Session, one: Reading | None, values: Sequence[Any], drop: str | None = None, words: Any = ""
     ) -> list[Any]:
-        shown = self._show(replace(session, one=one, first=0, picked=()), *values)
+        shown = self._show(session.anew(one=one), *values)
         return [*shown, drop or drawing.drop(_PHOTO, None), words]
 
     def _second_photo(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
@@ -267,7 +288,7 @@ class _Page:
     def _second(
         self, session: Session, other: Reading | None, values: Sequence[Any], drop: str | None = None, words: Any = ""
     ) -> list[Any]:
-        shown = self._show(replace(session, other=other, first=0, picked=()), *values)
+        shown = self._show(session.anew(other=other), *values)
         choices = gr.update(visible=True) if other is not None else gr.update(visible=False, value="this")
         return [*shown, drop or drawing.drop(_SECOND_PHOTO, None), words, *[choices] * len(self.sources)]
 
@@ -275,7 +296,7 @@ class _Page:
         return self._from(0, session, values)
 
     def _anew(self, session: Session, *values: Any) -> list[Any]:
-        return self._show(replace(session, first=0, picked=()), *values)
+        return self._show(session.anew(), *values)
 
     def _nearer(self, session: Session, *values: Any) -> list[Any]:
         return self._from(max(0, session.first - HITS), session, values)
@@ -289,11 +310,8 @@ class _Page:
         return [session, gr.skip(), gr.skip(), *self._hits(session, page, query)]
 
     def _pick(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
-        """Choose a photo to compare with the query, a second to compare the two; chosen again, it is left out."""
-        id = id_of(told.key)
-        picked = tuple(each for each in session.picked if each != id)
-        if len(picked) == len(session.picked):
-            picked = (*picked, id)[-2:]
+        """Compare a photo that was chosen with the query, or two with each other."""
+        picked = tuple(id_of(key) for key in told.keys[:2])
         session, page, query = self._search(replace(session, picked=picked), values)
         return [session, gr.skip(), self._compared(session), *self._hits(session, page, query)]
 
@@ -340,7 +358,7 @@ class _Page:
 
     def _hits(self, session: Session, page: Page, query: Query | None) -> list[Any]:
         return [
-            drawing.hits(page, query, self.spec, session.picked),
+            drawing.hits(page, query, self.spec, session.picked, session.number),
             gr.update(interactive=query is not None and page.first > 0),
             gr.update(interactive=query is not None and page.has_more),
         ]

@@ -72,8 +72,8 @@ def shared_words(
         seed: of random order and drawing.
 
     Returns:
-        For each concept its words, most ahead first: those it finds better than the other concepts do, and better than
-        chance whatever classes are drawn.
+        For each concept its words, sure ones first, then most ahead first: those it finds better than the other
+        concepts do, and better than chance whatever classes are drawn.
 
     Raises:
         ValueError: if shapes do not fit each other.
@@ -103,7 +103,10 @@ def shared_words(
             if share > by_others and low[concept] > expected:
                 facts = (share, float(low[concept]), float(high[concept]), expected, by_others)
                 found[concept].append(SharedWord(word, *facts, len(own), len(photos)))
-    return [sorted(of_concept, key=lambda word: word.by_others - word.share)[:top] for of_concept in found]
+    return [
+        sorted(of_concept, key=lambda word: (not word.is_sure, word.by_others - word.share))[:top]
+        for of_concept in found
+    ]
 
 
 def _shares(
