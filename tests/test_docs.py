@@ -17,6 +17,8 @@ import runpy
 import shlex
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+import uvicorn
 from families import save_backbone
 from PIL import Image
 from runs import forget_accelerate
@@ -74,6 +77,7 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
+SERVED: list[str] = []  # addresses of servers that commands of the pages have started
 ALL = [block for page in PAGES for block in blocks(page)]
 NOT_RUN = [block for block in ALL if block.reason is not None]
 
@@ -104,16 +108,28 @@ def run_page(page: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Run all blocks of a page in a folder."""
     patch.chdir(folder)
     patch.setattr(launch, "cores", torch.get_num_threads)  # other tests may be running beside
+    patch.setattr("concepthash_hf.app.server.listen", serve_beside)
     known: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         try:
             if block.reason is None and block.language == "python":
-                exec(compile("\n" * block.line + block.code, str(page), "exec"), known)
+                code = block.code.replace("http://127.0.0.1:7860", SERVED[-1] if SERVED else "")
+                exec(compile("\n" * block.line + code, str(page), "exec"), known)
             elif block.reason is None and block.language == "bash":
                 for words in block.commands():
                     run_command(words, patch)
         except (Exception, SystemExit) as error:
             raise AssertionError(f"{block} does not run: {error!r}") from error
+
+
+def serve_beside(application: Any, host: str, port: int) -> None:
+    """What `listen` does, on a free port and in a thread, which ends with the tests."""
+    assert (host, port) == ("127.0.0.1", 7860), "what the pages say"
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error"))
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    SERVED.append(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
 
 
 def run_command(words: list[str], patch: pytest.MonkeyPatch) -> None:

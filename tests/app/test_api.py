@@ -2,12 +2,10 @@
 
 import base64
 import re
-import shutil
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -126,19 +124,6 @@ def test_what_is_refused(client, path, asked, error):
 def test_a_wrong_request_is_not_sent_back(client):
     asked = {"photo": "A" * 10**6, "words": "both"}
     assert len(client.post("encode", json=asked).content) < 1000
-
-
-def test_the_example_of_the_documentation(client, served, hasher, tmp_path, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
-    shutil.copy(served.photos / NAMES[1] / "3.png", tmp_path / "new.jpg")
-    monkeypatch.chdir(tmp_path)
-    # three concepts here, four there
-    example = example.replace("http://127.0.0.1:7860", served.url).replace("[1, 0, 2, 1]", "[1, 0, 2]")
-    known: dict = {}
-    exec(compile(example, "docs/serve.md", "exec"), known)
-    assert known["code"] == hasher.encode(served.photos / NAMES[1] / "3.png")[0].tolist()
-    assert len(known["hits"]) == 5 and known["why"]["distance"] is not None
 
 
 class TestLimits:
