@@ -11,7 +11,6 @@ import jinja2
 from PIL import Image
 
 from ..explain.figure_parts import CONCEPT_COLOURS, concept_colour
-from ..hits import label_in_words
 from ..index import CodeSpec
 from ..quoting import one_line
 from .concepts import ConceptDescription
@@ -98,7 +97,6 @@ def _templates() -> jinja2.Environment:
         "data_uri": _data_uri,
         "small": lambda picture: picture.resize((CROP, CROP), Image.Resampling.LANCZOS),
         "line": lambda text: one_line(str(text)),
-        "words": label_in_words,
     }
     environment.globals |= {"colour": _css_colour, "maps_of": _maps_of, "photo_of": _photo_of, "paler": _paler}
     return environment
