@@ -22,12 +22,22 @@ SESSION_SECONDS, MOST_SESSIONS = 3600, 300  # each keeps a photo or two; the old
 _ANY = -1  # of a filter
 _READING = f"Reading {PHOTOS_READ} photos ..."
 _PHOTO, _SECOND_PHOTO, _SECOND = "A photo", "A second photo", "A second photo or words, to mix"
-# a click on a card searches with its photo, or picks it: two at most, kept here so that quick clicks are not lost
+# a click on a card searches with its photo, or picks it: two at most. What is picked is kept here and told one after
+# the other, the last choice when the answer to an earlier one is there, so that quick clicks are neither lost nor late
 _CLICKS = """
-let picked = [], search = null;
+let picked = [], search = null, told = '[]', since = 0;
+const tell = () => {
+  told = JSON.stringify(picked);
+  since = Date.now();
+  trigger('select', {keys: picked});
+};
 watch('value', () => {
   const shown = element.querySelector('.ch-hits').dataset.search;
-  if (shown !== search) picked = [];
+  since = 0;
+  if (shown !== search) {
+    picked = [];
+    told = '[]';
+  } else if (JSON.stringify(picked) !== told) tell();
   search = shown;
 });
 element.addEventListener('click', (event) => {
@@ -41,7 +51,7 @@ element.addEventListener('click', (event) => {
   picked = picked.includes(key) ? picked.filter((each) => each !== key) : [...picked, key].slice(-2);
   for (const each of element.querySelectorAll('[data-action="pick"]'))
     each.closest('.ch-card').classList.toggle('ch-picked', picked.includes(each.dataset.id));
-  trigger('select', {keys: picked});
+  if (Date.now() - since > 5000) tell();
 });
 """
 # what is new comes into view; of a search only where it would be below a phone's window
@@ -241,7 +251,7 @@ class _Page:
         )
         self.back.click(_telling(self._nearer), [self.session, *controls], shown, **quick)
         self.on.click(_telling(self._further), [self.session, *controls], shown, **quick)
-        self._on(self.hits.select, self._pick, controls, shown, {**slow, "trigger_mode": "always_last"})
+        self._on(self.hits.select, self._pick, controls, shown, {**slow, "trigger_mode": "multiple"})
         self._on(self.hits.submit, self._again, controls, after_first, slow)
         self.concepts_tab.select(_telling(self._describe), None, self.about, **{**slow, "show_progress": "hidden"})
         self.look.click(_telling(self._group), self.radius, self.groups, **{**slow, "concurrency_limit": 1})
