@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig, BertModel, CLIPModel
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionConfig, ConceptHashVisionModel
-from concepthash_hf.configuration_concepthash import FORMAT_VERSION
+from concepthash_hf.configuration_hashing import FORMAT_VERSION
 
 FORMAT_1 = Path(__file__).parent / "checkpoints" / "format_1"
 FORMAT_2 = FORMAT_1.parent / "format_2"

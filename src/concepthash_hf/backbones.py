@@ -49,7 +49,7 @@ from transformers.models.siglip.modeling_siglip import (
 from transformers.models.vit.modeling_vit import ViTAttention, ViTEmbeddings, ViTLayer, ViTPreTrainedModel
 from transformers.utils import TransformersKwargs
 
-from .configuration_concepthash import side
+from .configuration_hashing import side
 
 
 class Adapter(nn.Module):

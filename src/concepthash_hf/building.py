@@ -17,7 +17,8 @@ from .base_models import (
     text_config_of,
     vision_config_of,
 )
-from .configuration_concepthash import ConceptHashConfig, side
+from .configuration_concepthash import ConceptHashConfig
+from .configuration_hashing import side
 from .presets import Preset, model_fields
 
 # named where a backbone has no text tower of its own

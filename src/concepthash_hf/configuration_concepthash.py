@@ -1,80 +1,30 @@
-"""The shape of a ConceptHash model, and the format of its checkpoints."""
+"""The shape of a ConceptHash model."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import fields
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from huggingface_hub.dataclasses import strict
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-# of checkpoints; raised when what is written can no longer be read by the code that was there before.
-# 1: a CLIP's fields stand flat in vision_config. 2: backbone_config, and text towers of any kind.
-FORMAT_VERSION = 2
-DEFAULT_BACKBONE = "clip_vision_model"
-DEFAULT_TEMPLATE = "a photo of a {}"
-# of what a config says: layers are built one by one, the others are widths or numbers of tokens
-_LARGEST = {"num_hidden_layers": 1_000, "vocab_size": 10_000_000, "image_size": 10_000}
-_LARGEST_SIZE = 500_000
-_POSITIVE = (
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"),
-    *("max_position_embeddings", "mlp_ratio", "projection_dim", "projection_size", "num_channels"),
+from .configuration_hashing import (
+    CheckpointConfig,
+    HashingConfig,
+    HashingVisionConfig,
+    check_can_be_built,
+    check_positive,
 )
 
-
-def side(size: int | list[int] | tuple[int, ...]) -> int:
-    """Side of a square that some configs give as two numbers.
-
-    Raises:
-        ValueError: if the two differ.
-    """
-    if isinstance(size, int):
-        return size
-    if len(set(size)) != 1:
-        raise ValueError(f"photos and patches must be square, the backbone's config says {tuple(size)}")
-    return size[0]
+DEFAULT_TEMPLATE = "a photo of a {}"
 
 
-# model types that somebody may take for a ConceptHash
-_TO_BUILD_ON = ("clip", "siglip", "dinov2", "dinov2_with_registers", "vit", "clip_vision_model", "siglip_vision_model")
-
-
-class _CheckpointConfig:
-    """Refuses the config.json of other kinds of models and of newer formats."""
-
-    @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> tuple[dict, dict]:
-        """Read a config.json: see `transformers.PreTrainedConfig`.
-
-        Raises:
-            ValueError: if it is not that of a ConceptHash model, or of a newer format.
-        """
-        try:
-            config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        except (RecursionError, TypeError, AttributeError):
-            raise ValueError(
-                f"the config.json of {pretrained_model_name_or_path} is no JSON file of a config"
-            ) from None
-        _check_model_type(config_dict, pretrained_model_name_or_path, cls)
-        _check_format(config_dict, pretrained_model_name_or_path)
-        _check_towers(config_dict, pretrained_model_name_or_path)
-        return config_dict, kwargs
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a config of a dict.
-
-        Raises:
-            ValueError: if it is of a newer format.
-        """
-        _check_format(config_dict, "this checkpoint")
-        return super().from_dict(config_dict, **kwargs)
+class _OfConceptHash(CheckpointConfig):
+    kind = "ConceptHash"
+    kin = ("concepthash", "concepthash_vision")
 
 
 @strict
-class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
+class ConceptHashVisionConfig(_OfConceptHash, HashingVisionConfig):
     """Shape of the tower that hashes photos: a vision transformer with adapters, concept tokens and a hash head.
 
     Sizes of the transformer itself are in `backbone_config`. They may also be given here directly, and the usual ones
@@ -118,14 +68,9 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
     model_type = "concepthash_vision"
     base_config_key = "vision_config"
 
-    backbone_config: dict | PreTrainedConfig | None = None
     prompt_dim: int | None = None
-    num_bits: int = 64
     num_concepts: int = 4
-    adapter_dim: int = 384
-    first_adapted_layer: int = 0
     match_token_scale: bool = False
-    apply_last_norm: bool = False
     shared_hash_function: bool = True
     prompt_block: bool = True
     prompt_num_heads: int = 8
@@ -133,93 +78,30 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
     read_out: Literal["attention", "regions"] = "attention"
     region_layers: list[int] | None = None
     region_patches: int | None = None
-    format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
-        backbone = self.backbone_config or {}
-        if not isinstance(backbone, dict):
-            backbone = backbone.to_dict()
-        backbone_class = _config_class(backbone.get("model_type", DEFAULT_BACKBONE))
-        own = {field.name for field in fields(PreTrainedConfig)}
-        flat = {field.name for field in fields(backbone_class) if field.name not in own}
-        given = {name: kwargs.pop(name) for name in flat if name in kwargs}
-        # not a sub-config in transformers' sense, which is the config of a model inside: here are only layers
-        self.backbone_config = backbone_class(**{name: backbone[name] for name in flat & backbone.keys()} | given)
-        self.format_version = FORMAT_VERSION
+        super().__post_init__(**kwargs)
         if self.prompt_dim is None:
             self.prompt_dim = getattr(self.backbone_config, "projection_dim", None) or self.hidden_size
         if self.read_out == "regions":
             depth = self.num_hidden_layers
             self.region_layers = self.region_layers or sorted({-(-depth // 2), -(-depth * 2 // 3), -(-depth * 5 // 6)})
             self.region_patches = self.region_patches or -(-self.num_patches // self.num_concepts)
-        super().__post_init__(**kwargs)
 
     @property
     def bits_per_concept(self) -> int:
         """K / M, the length of a sub-code."""
         return self.num_bits // self.num_concepts
 
-    @property
-    def hidden_size(self) -> int:
-        """Width d of the vision transformer."""
-        return self.backbone_config.hidden_size
-
-    @property
-    def num_hidden_layers(self) -> int:
-        """Layers of the vision transformer."""
-        return self.backbone_config.num_hidden_layers
-
-    @property
-    def num_attention_heads(self) -> int:
-        """Attention heads of a layer."""
-        return self.backbone_config.num_attention_heads
-
-    @property
-    def layer_norm_eps(self) -> float:
-        """Of the vision transformer's own layer norms."""
-        return self.backbone_config.layer_norm_eps
-
-    @property
-    def num_channels(self) -> int:
-        """Colours of a photo."""
-        return self.backbone_config.num_channels
-
-    @property
-    def image_size(self) -> int:
-        """Side of the photos in pixels."""
-        return side(self.backbone_config.image_size)
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return side(self.backbone_config.patch_size)
-
-    @property
-    def num_patches(self) -> int:
-        """N, the patches of a photo."""
-        return (self.image_size // self.patch_size) ** 2
-
     def validate_architecture(self):
         """Check the sizes against each other (part of strict validation)."""
-        sizes = (
-            *("num_bits", "num_concepts", "adapter_dim", "prompt_dim", "prompt_num_heads"),
-            *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-        )
-        for name in sizes:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        _check_can_be_built(self, self.backbone_config)
+        super().validate_architecture()
+        for name in ("num_concepts", "prompt_dim", "prompt_num_heads"):
+            check_positive(name, getattr(self, name))
         if self.num_bits % self.num_concepts:
             raise ValueError(
                 f"num_bits must be a multiple of num_concepts, so that every concept gets a sub-code of the same "
                 f"length; got num_bits={self.num_bits}, num_concepts={self.num_concepts}"
-            )
-        if self.image_size % self.patch_size:
-            below = self.image_size // self.patch_size * self.patch_size
-            raise ValueError(
-                f"image_size must be a multiple of the backbone's patch size, {self.patch_size}; got "
-                f"{self.image_size}, near it are {below or self.patch_size} and {below + self.patch_size}"
             )
         if self.num_concepts > self.num_patches:
             raise ValueError(
@@ -255,12 +137,8 @@ class ConceptHashVisionConfig(_CheckpointConfig, PreTrainedConfig):
             )
 
 
-# may be given to the whole model's config
-_VISION_KWARGS = (*ConceptHashVisionConfig.__annotations__, "image_size")
-
-
 @strict
-class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
+class ConceptHashConfig(_OfConceptHash, HashingConfig):
     """Shape of a ConceptHash model: the vision tower, language guidance and the objectives.
 
     The vision tower's own fields (`num_bits`, `num_concepts`, `adapter_dim`, ...) may be given here directly; they
@@ -309,7 +187,6 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
     class_embedding_dim: int | None = None
     binarize_class_embeddings: bool = True
     prompt_template: str | list[str] = DEFAULT_TEMPLATE
-    freeze_backbone: bool = True
     classification_weight: float | int = 1.0
     quantization_weight: float | int = 1.0
     concept_weight: float | int = 1.0
@@ -317,63 +194,13 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
     margin: float | int = 0.2
     scale: float | int = 8.0
     centroid_std: float | int = 1.0
-    base_model_name_or_path: str | None = None
-    base_model_revision: str | None = None
     text_base_name_or_path: str | None = None
     text_base_revision: str | None = None
-    base_fingerprints: dict[str, str] | None = None
-    format_version: int = FORMAT_VERSION
-
-    def __post_init__(self, **kwargs):
-        vision_kwargs = {name: kwargs.pop(name) for name in _VISION_KWARGS if name in kwargs}
-        if vision_kwargs:
-            vision_config = self.vision_config or {}
-            if not isinstance(vision_config, dict):
-                vision_config = vision_config.to_dict()
-            self.vision_config = {**vision_config, **vision_kwargs}
-        # says what a file holds; what is made of it, and saved again, is in today's format
-        self.format_version = FORMAT_VERSION
-        super().__post_init__(**kwargs)
-
-    @classmethod
-    def known_kwargs(cls) -> set[str]:
-        """What the constructor takes: own fields, the vision tower's own, and the labels that every config has.
-
-        A config accepts any other keyword too, as all of transformers' do; who wants misspelt ones refused asks here.
-        """
-        return {*cls.__annotations__, *_VISION_KWARGS, "id2label", "label2id", "num_labels"}
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """Make a config of a dict; keyword arguments overrule it, the vision tower's own fields among them."""
-        vision_kwargs = {name: kwargs.pop(name) for name in _VISION_KWARGS if name in kwargs}
-        # of a file too: a model that was loaded from a small checkpoint has all its weights
-        return super().from_dict({**config_dict, **vision_kwargs, "base_fingerprints": None}, **kwargs)
-
-    @property
-    def num_bits(self) -> int:
-        """K, the length of a code in bits."""
-        return self.vision_config.num_bits
-
-    @property
-    def num_concepts(self) -> int:
-        """M, the number of concepts."""
-        return self.vision_config.num_concepts
-
-    @property
-    def adapter_dim(self) -> int:
-        """Bottleneck width of the adapters."""
-        return self.vision_config.adapter_dim
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.vision_config.patch_size
 
     def validate_architecture(self):
         """Check the towers against each other (part of strict validation)."""
         if self.text_config is not None:
-            _check_can_be_built(self.text_config)
+            check_can_be_built(self.text_config)
         weights = {
             name: getattr(self, f"{name}_weight")
             for name in ("classification", "quantization", "concept", "diversity")
@@ -393,59 +220,6 @@ class ConceptHashConfig(_CheckpointConfig, PreTrainedConfig):
             )
         if self.class_embedding_dim is not None and self.class_embedding_dim < 1:
             raise ValueError(f"class_embedding_dim must be positive or None, got {self.class_embedding_dim}")
-
-
-def _config_class(model_type: str) -> type[PreTrainedConfig]:
-    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
-        raise ValueError(f"backbone_config is of model type {model_type!r}, which transformers does not know")
-    return CONFIG_MAPPING[model_type]
-
-
-def _check_can_be_built(*configs: PreTrainedConfig) -> None:
-    """Refuse sizes that no model of today has: the file of a stranger could fill the memory with them."""
-    for config in configs:
-        for name, value in vars(config).items():
-            smallest, largest = int(name in _POSITIVE), _LARGEST.get(name, _LARGEST_SIZE)
-            is_size = isinstance(value, int) and not isinstance(value, bool)
-            if is_size and (value > largest or (smallest and value < smallest)):
-                raise ValueError(
-                    f"{name} of a {config.model_type!r} model must be at least {smallest}, at most {largest}, got "
-                    f"{value}"
-                )
-
-
-def _check_model_type(config_dict: Mapping[str, Any], source: str | Path, wanted: type) -> None:
-    model_type = config_dict.get("model_type")
-    if model_type is None:
-        raise ValueError(f"{source} holds no ConceptHash model: there is no config.json with a model_type")
-    if model_type not in (ConceptHashConfig.model_type, ConceptHashVisionConfig.model_type):
-        hint = "; a new one is built on it by ConceptHashModel.from_backbone" if model_type in _TO_BUILD_ON else ""
-        raise ValueError(f"{source} holds a {model_type!r} model, not a ConceptHash{hint}")
-    if wanted is ConceptHashConfig and model_type == ConceptHashVisionConfig.model_type:
-        raise ValueError(
-            f"{source} holds only the vision tower of a ConceptHash, which hashes photos: load it with "
-            "ConceptHashVisionModel (or AutoModel)"
-        )
-
-
-def _check_towers(config_dict: Mapping[str, Any], source: str | Path) -> None:
-    vision = config_dict.get("vision_config", config_dict)
-    backbone = vision.get("backbone_config") if isinstance(vision, dict) else None
-    for part, known in ((vision, (None, "concepthash", "concepthash_vision")), (backbone, CONFIG_MAPPING)):
-        kind = part.get("model_type") if isinstance(part, dict) else None
-        if isinstance(part, dict) and (not isinstance(kind, str | None) or kind not in known):
-            raise ValueError(f"{source} is damaged: a tower in its config.json has the model_type {kind!r}")
-
-
-def _check_format(config_dict: Mapping[str, Any], source: str | Path) -> None:
-    version = config_dict.get("format_version", 1)  # the first checkpoints did not say
-    if isinstance(version, bool) or not isinstance(version, int):
-        raise ValueError(f"{source} is damaged: format_version in its config.json is no whole number but {version!r}")
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"{source} is of checkpoint format {version}, this concepthash_hf reads formats up to {FORMAT_VERSION}: "
-            "install a newer one (pip install --upgrade concepthash_hf)"
-        )
 
 
 __all__ = ["ConceptHashConfig", "ConceptHashVisionConfig"]
