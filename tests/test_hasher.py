@@ -142,7 +142,7 @@ def test_what_is_no_model(saved, tmp_path):
     with pytest.raises(ValueError, match="no image processor in .*bare.* save it there"):
         ConceptHasher(tmp_path / "bare")
     clip = saved.with_name("untrained-clip")
-    with pytest.raises(ValueError, match="is a 'clip' model, which has no concepts"):
+    with pytest.raises(ValueError, match="is a 'clip' model, which makes no codes"):
         ConceptHasher(clip)
 
 

@@ -347,7 +347,7 @@ def test_a_stranger_loads_runs_the_card_and_is_told_what_goes_wrong(hub, client,
         ("HubError: cannot publish to birds: there is no token", "hf auth login", "HF_TOKEN"),
         ("HubError: cannot publish to birds: the Hub does not know the token",),
         ("HubError: cannot publish to others/birds: the Hub refuses it", "namespace 'others'", "right to write"),
-        ("ValueError: ", "holds a 'bert' model, not a ConceptHash"),
+        ("ValueError: ", "is a 'bert' model, which makes no codes"),
         ("ValueError: no saved model in ", "expected a folder with config.json and model.safetensors"),
         (
             f"HubError: the upload of {changed} to {BIRDS} failed",

@@ -10,8 +10,10 @@ from .auto_classes import register_when_imported
 from .lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from .configuration_baseline import BaselineConfig, BaselineVisionConfig
     from .configuration_concepthash import ConceptHashConfig, ConceptHashVisionConfig
     from .hasher import ConceptHasher
+    from .modeling_baseline import BaselineModel, BaselineVisionModel
     from .modeling_concepthash import (
         ConceptHashModel,
         ConceptHashOutput,
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "configuration_baseline": ("BaselineConfig", "BaselineVisionConfig"),
         "configuration_concepthash": ("ConceptHashConfig", "ConceptHashVisionConfig"),
         "hasher": ("ConceptHasher",),
+        "modeling_baseline": ("BaselineModel", "BaselineVisionModel"),
         "modeling_concepthash": (
             *("ConceptHashModel", "ConceptHashOutput"),
             *("ConceptHashVisionModel", "ConceptHashVisionOutput"),
@@ -34,6 +38,10 @@ __getattr__, __dir__ = lazy_names(
 register_when_imported()
 
 __all__ = [
+    "BaselineConfig",
+    "BaselineModel",
+    "BaselineVisionConfig",
+    "BaselineVisionModel",
     "ConceptHashConfig",
     "ConceptHashModel",
     "ConceptHashOutput",

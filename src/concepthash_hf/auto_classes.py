@@ -14,8 +14,11 @@ from types import ModuleType
 from typing import Any
 
 _PACKAGE = __name__.rpartition(".")[0]
-_CONFIGURATION, _MODELING = f"{_PACKAGE}.configuration_concepthash", f"{_PACKAGE}.modeling_concepthash"
-_MODELS = {"ConceptHashConfig": "ConceptHashModel", "ConceptHashVisionConfig": "ConceptHashVisionModel"}
+# configurations, and the module of the models of each
+_MODULES = {
+    f"{_PACKAGE}.configuration_concepthash": f"{_PACKAGE}.modeling_concepthash",
+    f"{_PACKAGE}.configuration_baseline": f"{_PACKAGE}.modeling_baseline",
+}
 _AUTO = "transformers.models.auto"
 
 
@@ -29,11 +32,12 @@ def register_when_imported() -> None:
 class ModelByName:
     """Stands for a model's class until it is needed."""
 
-    def __init__(self, name: str) -> None:
-        self._class_name = name
+    def __init__(self, config: type) -> None:
+        self._config = config
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(getattr(import_module(_MODELING), self._class_name), attribute)
+        modeling = import_module(_MODULES[self._config.__module__])
+        return getattr(getattr(modeling, _model_name(self._config)), attribute)
 
 
 class ImageProcessorAlone:
@@ -55,7 +59,7 @@ def _register_configs(auto: ModuleType) -> None:
 def _register_names(auto: ModuleType) -> None:
     for config in _configs():
         # not AutoModel.register, which looks at the class
-        auto.MODEL_MAPPING.register(config, ModelByName(_MODELS[config.__name__]))
+        auto.MODEL_MAPPING.register(config, ModelByName(config))
 
 
 def _register_image_processors(auto: ModuleType) -> None:
@@ -71,12 +75,17 @@ def _register_processors(auto: ModuleType) -> None:
 def _register_models(modeling: ModuleType) -> None:
     auto = import_module(f"{_AUTO}.modeling_auto")
     for config in _configs():
-        auto.AutoModel.register(config, getattr(modeling, _MODELS[config.__name__]), exist_ok=True)
+        if _MODULES[config.__module__] == modeling.__name__:
+            auto.AutoModel.register(config, getattr(modeling, _model_name(config)), exist_ok=True)
 
 
 def _configs() -> list[Any]:
-    configuration = import_module(_CONFIGURATION)
-    return [getattr(configuration, name) for name in _MODELS]
+    modules = [import_module(name) for name in _MODULES]
+    return [getattr(module, name) for module in modules for name in module.__all__]
+
+
+def _model_name(config: type) -> str:
+    return f"{config.__name__.removesuffix('Config')}Model"
 
 
 # in this order: names before the models themselves
@@ -85,15 +94,15 @@ _STEPS: dict[str, Callable[[ModuleType], None]] = {
     f"{_AUTO}.modeling_auto": _register_names,
     f"{_AUTO}.image_processing_auto": _register_image_processors,
     f"{_AUTO}.processing_auto": _register_processors,
-    _MODELING: _register_models,
+    **dict.fromkeys(_MODULES.values(), _register_models),
 }
 _done: set[str] = set()
 _being_imported: set[str] = set()
 
 
 def _register() -> None:
-    """Do what can be done by now; while our configuration is being imported nothing can, and then this is called."""
-    if _CONFIGURATION in _being_imported:
+    """Do what can be done by now; while a configuration is being imported nothing can, and then this is called."""
+    if _MODULES.keys() & _being_imported:
         return
     for name, step in _STEPS.items():
         if name in sys.modules and name not in _being_imported | _done:
@@ -107,7 +116,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in _STEPS and fullname != _CONFIGURATION:
+        if fullname not in _STEPS and fullname not in _MODULES:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:

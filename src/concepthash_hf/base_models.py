@@ -28,7 +28,7 @@ from transformers.image_utils import (
 from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
 
 from .backbones import at_image_size, family_of, weights_by_our_names
-from .configuration_concepthash import ConceptHashConfig
+from .configuration_hashing import HashingConfig
 from .language import load_text_model
 
 # where a model was saved without its image processor: what its family was trained with
@@ -132,7 +132,7 @@ class Base:
     field: str
 
     @classmethod
-    def of(cls, config: ConceptHashConfig, tower: str) -> "Base | None":
+    def of(cls, config: HashingConfig, tower: str) -> "Base | None":
         """As a config has it; None if it names none. A text tower may be of the same model as the vision tower."""
         has_own = getattr(config, _BASE_FIELDS[tower][0]) is not None
         field, revision_field = _BASE_FIELDS[tower if has_own else "vision_model"]
@@ -150,7 +150,7 @@ class Base:
                 return Base(self.tower, places[field], None, field)
         return self
 
-    def weights(self, config: ConceptHashConfig, **hub_kwargs: Any) -> dict[str, Tensor]:
+    def weights(self, config: HashingConfig, **hub_kwargs: Any) -> dict[str, Tensor]:
         """What a model takes for the tower, by the names that it has for it, as it lies there.
 
         Args:
@@ -171,7 +171,7 @@ class Base:
             weights = {name: tensor for name, tensor in weights.items() if not name.startswith("last_layer_norm.")}
         return {f"{self.tower}.{name}": tensor for name, tensor in weights.items()}
 
-    def fitted(self, weights: Mapping[str, Tensor], config: ConceptHashConfig) -> dict[str, Tensor]:
+    def fitted(self, weights: Mapping[str, Tensor], config: HashingConfig) -> dict[str, Tensor]:
         """These weights with position embeddings for the model's image size."""
         if self.tower == "text_model":
             return dict(weights)

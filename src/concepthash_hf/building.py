@@ -1,11 +1,11 @@
 """New models on a pretrained backbone: what is read from where, before a model is made of it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .base_models import (
@@ -18,7 +18,7 @@ from .base_models import (
     vision_config_of,
 )
 from .configuration_concepthash import ConceptHashConfig
-from .configuration_hashing import side
+from .configuration_hashing import HashingConfig, side
 from .presets import Preset, model_fields
 
 # named where a backbone has no text tower of its own
@@ -46,29 +46,53 @@ def config_on(
     Raises:
         ValueError: if a base cannot be used, or a field is not known.
     """
-    if unknown := config_kwargs.keys() - ConceptHashConfig.known_kwargs():
-        raise ValueError(
-            f"ConceptHashConfig has no {sorted(unknown)}; it has {sorted(ConceptHashConfig.known_kwargs())}"
-        )
-    base = load_base_config(vision)
-    # the dtype that the weights were saved in is not that of the model
-    recipe = model_fields(preset, vision_config_of(base), config_kwargs.get("read_out", "attention"))
-    backbone = vision_config_of(base).to_dict() | {"dtype": None, "image_size": _image_size(vision, base)}
-    if (shared_width := getattr(base, "projection_dim", None)) is not None:
-        backbone["projection_dim"] = shared_width  # CLIP's vision config may say another
+    check_known(config_kwargs, ConceptHashConfig)
+    recipe = model_fields(
+        preset, vision_config_of(load_base_config(vision)), config_kwargs.get("read_out", "attention")
+    )
     text_config = None
     if text is not None and keep_text_model:
         text_config = cast(PreTrainedConfig, text_config_of(load_base_config(text))).to_dict() | {"dtype": None}
-    fields: dict[str, Any] = {
-        "vision_config": {"backbone_config": backbone},
+    fields: dict[str, Any] = base_fields(vision) | {
         "text_config": text_config,
         "prompt_template": template if isinstance(template, str) else list(template),
-        "base_model_name_or_path": str(vision),
-        "base_model_revision": commit_of(vision),
     }
     if text is not None and str(text) != str(vision):
         fields |= {"text_base_name_or_path": str(text), "text_base_revision": commit_of(text)}
     return ConceptHashConfig(**fields | recipe | dict(config_kwargs))
+
+
+def base_fields(vision: str | Path) -> dict[str, Any]:
+    """Fields of the config of any hash model on a backbone: what it is, and where it is from.
+
+    Args:
+        vision: Hub id or folder of the backbone, or of a model with a vision tower.
+
+    Raises:
+        ValueError: if it cannot be used.
+    """
+    base = load_base_config(vision)
+    # the dtype that the weights were saved in is not that of the model
+    backbone = vision_config_of(base).to_dict() | {"dtype": None, "image_size": _image_size(vision, base)}
+    if (shared_width := getattr(base, "projection_dim", None)) is not None:
+        backbone["projection_dim"] = shared_width  # CLIP's vision config may say another
+    return {
+        "vision_config": {"backbone_config": backbone},
+        "base_model_name_or_path": str(vision),
+        "base_model_revision": commit_of(vision),
+    }
+
+
+def check_known(config_kwargs: Mapping[str, Any], config_class: type[HashingConfig]) -> None:
+    """Refuse fields that a config does not have.
+
+    Raises:
+        ValueError: names them, and those that there are.
+    """
+    if unknown := config_kwargs.keys() - config_class.known_kwargs():
+        raise ValueError(
+            f"{config_class.__name__} has no {sorted(unknown)}; it has {sorted(config_class.known_kwargs())}"
+        )
 
 
 def text_source(vision: str | Path, text: str | Path | None) -> str | Path | None:
@@ -126,10 +150,10 @@ def check_names_fit(class_names: Sequence[Any], config_kwargs: Mapping[str, Any]
 
 
 def to_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """To another dtype, but for what `from_pretrained` keeps in float32 too: BatchNorms and buffers."""
-    kept = {p for module in model.modules() if isinstance(module, nn.BatchNorm1d) for p in module.parameters()}
-    for parameter in model.parameters():
-        if parameter not in kept:
+    """To another dtype, but for what `from_pretrained` keeps in float32 too: BatchNorms, objectives and buffers."""
+    kept = re.compile("|".join(model._keep_in_fp32_modules_strict))
+    for name, parameter in model.named_parameters():
+        if not kept.search(name):
             parameter.data = parameter.data.to(dtype)
     config = model.config
     for part in (config, config.vision_config, config.vision_config.backbone_config, config.text_config):

@@ -163,6 +163,9 @@ def train(
         int | None,
         typer.Option("--num_train_epochs", help="Default as many as the preset finds good for so many photos."),
     ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Another method to compare with: csq, hashnet, orthohash, ...")
+    ] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="fast (the default) or paper.")] = None,
     on_bad_image: Annotated[
         str | None, typer.Option("--on_bad_image", help="raise (the default) or skip unreadable photos.")

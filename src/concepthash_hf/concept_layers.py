@@ -13,13 +13,14 @@ from transformers.utils import TransformersKwargs
 
 from .backbones import AdaptedLayer, family_of
 from .configuration_concepthash import ConceptHashConfig, ConceptHashVisionConfig
+from .configuration_hashing import HashingVisionConfig
 from .losses import cosine_logits
 
 
 class ConceptHashEncoder(nn.Module):
     """The backbone's layers: as they are before the concept tokens join, with adapters from there on."""
 
-    def __init__(self, config: ConceptHashVisionConfig):
+    def __init__(self, config: HashingVisionConfig):
         super().__init__()
         backbone, family = config.backbone_config, family_of(config.backbone_config)
         self.first_adapted_layer = first = config.first_adapted_layer

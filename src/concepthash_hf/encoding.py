@@ -30,7 +30,7 @@ from .hashing import Pictures, apart, on_cpu
 from .index import CodeIndex, CodeSpec
 from .interruption import Interrupted, Stop, noticing_signals
 from .json_files import check_fields, read_object, write_object
-from .modeling_concepthash import ConceptHashPreTrainedModel
+from .modeling_hashing import HashingPreTrainedModel
 from .together import one_writer_of_all
 from .whole_files import is_left_behind, replacing, write_file
 
@@ -50,7 +50,7 @@ _PLAN_REMEDY = "copy it again from where it was, or hash the collection into ano
 logger = logging.getLogger(__name__)
 
 
-def code_spec(model: ConceptHashPreTrainedModel) -> CodeSpec:
+def code_spec(model: HashingPreTrainedModel) -> CodeSpec:
     """What a model's codes are, and the model by name and content.
 
     The revision is a fingerprint of the weights that make codes: the same for a folder, its copies and the Hub, whole
@@ -70,7 +70,7 @@ def code_spec(model: ConceptHashPreTrainedModel) -> CodeSpec:
 
 
 def encode_collection(
-    model: ConceptHashPreTrainedModel,
+    model: HashingPreTrainedModel,
     collection: Collection,
     transform: Transform,
     folder: str | Path,
@@ -207,7 +207,7 @@ def add_codes(index: CodeIndex, folder: str | Path) -> None:
     index.add(np.concatenate(codes), rows.column("id").combine_chunks(), metadata if metadata.num_columns else None)
 
 
-def _plan(model: ConceptHashPreTrainedModel, collection: Collection, photos_per_file: int) -> dict[str, Any]:
+def _plan(model: HashingPreTrainedModel, collection: Collection, photos_per_file: int) -> dict[str, Any]:
     if photos_per_file < 1:
         raise ValueError(f"photos_per_file must be at least 1, got {photos_per_file}")
     return {
@@ -343,7 +343,7 @@ def _checksum(table: pa.Table, unreadable: list[BadImage]) -> bytes:
 
 
 def _hash(
-    model: ConceptHashPreTrainedModel,
+    model: HashingPreTrainedModel,
     collection: Collection,
     transform: Transform,
     files: list[_File],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .codes import binarize, pack_bits
 from .encoding import code_spec
-from .modeling_concepthash import ConceptHashPreTrainedModel, ConceptHashVisionModel
+from .modeling_hashing import HashingPreTrainedModel, HashingTower
 
 if TYPE_CHECKING:
     from .hasher import ConceptHasher
@@ -42,7 +42,7 @@ def export_folder(hasher: "ConceptHasher", folder: str | Path) -> Path:
     return path
 
 
-def export_onnx(model: ConceptHashPreTrainedModel, path: str | Path, image_size: int | None = None) -> Path:
+def export_onnx(model: HashingPreTrainedModel, path: str | Path, image_size: int | None = None) -> Path:
     """Write the part of a model that hashes photos as an ONNX file; needs the extra `concepthash_hf[onnx]`.
 
     The graph has one input: `pixel_values`, float32 `(batch, 3, size, size)`, any number of photos as the image
@@ -98,7 +98,7 @@ def export_onnx(model: ConceptHashPreTrainedModel, path: str | Path, image_size:
 class _Hasher(nn.Module):
     """Pixels to code logits and packed codes, on the CPU, in float32, in evaluation mode."""
 
-    def __init__(self, tower: ConceptHashVisionModel, interpolate_pos_encoding: bool):
+    def __init__(self, tower: HashingTower, interpolate_pos_encoding: bool):
         super().__init__()
         self.tower = copy.deepcopy(tower).to("cpu", torch.float32)
         self.tower.set_attn_implementation("sdpa")  # flash attention has no place in a graph

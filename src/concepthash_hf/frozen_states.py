@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tqdm.auto import tqdm
 
 from .hashing import on_cpu
-from .modeling_concepthash import ConceptHashModel
+from .modeling_hashing import HashingPreTrainedModel
 from .modes import evaluating
 from .regions import RegionStates
 from .seeds import SeededBatches
@@ -46,18 +46,15 @@ class FrozenStates(Dataset):
         return {"frozen_states": states, "labels": self.labels[index]}
 
 
-def frozen_states_size(model: ConceptHashModel, num_photos: int, views: int = 1) -> int:
+def frozen_states_size(model: HashingPreTrainedModel, num_photos: int, views: int = 1) -> int:
     """Bytes that `keep_frozen_states` needs on the disk."""
     tower = model.vision_model
-    num_tokens = tower.num_prefix_tokens + tower.config.num_patches
-    if tower.config.read_out == "regions":
-        num_tokens = tower.config.num_concepts * (tower.num_prefix_tokens + tower.config.region_patches)
-    return num_photos * views * num_tokens * tower.config.hidden_size * 2
+    return num_photos * views * tower.num_frozen_tokens * tower.config.hidden_size * 2
 
 
 @contextmanager
 def keep_frozen_states(
-    model: ConceptHashModel,
+    model: HashingPreTrainedModel,
     photos: Dataset,
     file: str | Path,
     view_seeds: Sequence[int] = (0,),
@@ -93,10 +90,10 @@ def keep_frozen_states(
         ...     train(model, states, args)
     """
     _check_can_be_kept(model, photos)
-    model.vision_model.read_out.check_learned()
+    model.check_can_be_trained()
     file = Path(file)
     # an array a file
-    has_regions = model.vision_model.config.read_out == "regions"
+    has_regions = getattr(model.vision_model.config, "read_out", None) == "regions"
     files = [file, file.with_name(f"{file.name}.regions")] if has_regions else [file]
     file.parent.mkdir(parents=True, exist_ok=True)
     num_photos = len(photos)  # type: ignore[arg-type]
@@ -119,7 +116,7 @@ def keep_frozen_states(
                 each.unlink(missing_ok=True)
 
 
-def _check_can_be_kept(model: ConceptHashModel, photos: Dataset) -> None:
+def _check_can_be_kept(model: HashingPreTrainedModel, photos: Dataset) -> None:
     first, frozen = model.vision_model.config.first_adapted_layer, model.config.freeze_backbone
     if first == 0 or not frozen:
         raise ValueError(
@@ -133,7 +130,7 @@ def _check_can_be_kept(model: ConceptHashModel, photos: Dataset) -> None:
 
 @torch.no_grad()
 def _write(
-    model: ConceptHashModel,
+    model: HashingPreTrainedModel,
     photos: Dataset,
     files: Sequence[Path],
     view_seeds: Sequence[int],

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, BaseImageProcessor, PreTrainedTokenizerBase
 
 from .class_checks import coinciding_names, describe_coinciding
 from .codes import binarize, pack_bits, split_sub_codes
-from .configuration_concepthash import ConceptHashConfig, ConceptHashVisionConfig
 from .data import BadImage, BadImageError, eval_transform
 from .data.inputs import as_photos
 from .encoding import code_spec
@@ -24,7 +23,8 @@ from .index import CodeSpec, HammingIndex, ModelCodes, open_index
 from .index.opening import has_index
 from .language import embed_class_names, load_tokenizer
 from .launch import cores
-from .modeling_concepthash import ConceptHashModel, ConceptHashVisionModel
+from .modeling_concepthash import ConceptHashPreTrainedModel
+from .models import model_class
 from .modes import evaluating
 from .photo_index import Changes, PhotoIndex, Source, Words
 from .whole_files import one_writer
@@ -51,7 +51,8 @@ class ConceptHasher:
         **kwargs: of `from_pretrained`: `revision`, `token`, `base_model_name_or_path`, ...
 
     Attributes:
-        model: a `ConceptHashModel`, or a `ConceptHashVisionModel` if only the tower was saved.
+        model: a `ConceptHashModel`, or a `ConceptHashVisionModel` if only the tower was saved; of another method a
+            `BaselineModel`, whose codes are not made of parts.
         image_processor: the model's.
 
     Raises:
@@ -79,7 +80,7 @@ class ConceptHasher:
     ) -> None:
         self.name_or_path, self.kwargs = str(name_or_path), kwargs
         self._hub_kwargs = {name: value for name, value in kwargs.items() if name not in _BASES}
-        self.model = _model_class(name_or_path, self._hub_kwargs).from_pretrained(
+        self.model = model_class(name_or_path, **self._hub_kwargs).from_pretrained(
             name_or_path, **{"dtype": torch.float32, **kwargs}
         )
         self.device = torch.device(device) if device is not None else _best_device()
@@ -224,8 +225,9 @@ class ConceptHasher:
         """Explain the code of a photo: what each concept makes of it, and where it looks.
 
         Raises:
-            ValueError: if it cannot be read.
+            ValueError: if it cannot be read, or the model has no concepts.
         """
+        self._check_has_concepts()
         (picture,) = _one(photo)
         return explain_image(self.model, self.image_processor, picture)
 
@@ -233,8 +235,9 @@ class ConceptHasher:
         """Explain why two photos have similar codes, or do not, concept by concept.
 
         Raises:
-            ValueError: if one cannot be read.
+            ValueError: if one cannot be read, or the model has no concepts.
         """
+        self._check_has_concepts()
         return explain_match(self.model, self.image_processor, *_one(one), *_one(other))
 
     def hash_rows(
@@ -251,6 +254,13 @@ class ConceptHasher:
         """
         for logits, hashed, bad in self._logits(pictures, rows):
             yield pack_bits(binarize(logits)), hashed, bad
+
+    def _check_has_concepts(self) -> None:
+        if not isinstance(self.model, ConceptHashPreTrainedModel):
+            raise ValueError(
+                f"{self.name_or_path} was trained by another method than ConceptHash: its codes have no concepts that "
+                "could be explained"
+            )
 
     @torch.no_grad()
     def _logits(
@@ -373,22 +383,6 @@ def load_image_processor(name_or_path: str | Path, **hub_kwargs: Any) -> BaseIma
             f"there is no image processor in {name_or_path}, without which photos get other codes: save it there, "
             f"model.image_processor.save_pretrained({str(name_or_path)!r}), or copy its preprocessor_config.json{why}"
         ) from error
-
-
-def _model_class(name_or_path: str | Path, hub_kwargs: dict[str, Any]) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
-    except (OSError, ValueError) as error:
-        raise (OSError if isinstance(error, OSError) else ValueError)(
-            f"{name_or_path} is no saved model, or cannot be had: give a folder or a Hub id "
-            f"({' '.join(str(error).split())})"
-        ) from error
-    if not isinstance(config, ConceptHashConfig | ConceptHashVisionConfig):
-        raise ValueError(
-            f"{name_or_path} is a {config.model_type!r} model, which has no concepts: give a saved ConceptHash model, "
-            "or train one on it"
-        )
-    return ConceptHashModel if isinstance(config, ConceptHashConfig) else ConceptHashVisionModel
 
 
 def _best_device() -> torch.device:

@@ -1,18 +1,33 @@
 """Hashing a whole collection of photos, on one process or many."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from .data import BadImage, BadImageError, decode_image
 from .data.transforms import Transform
+
+
+class Hasher(Protocol):
+    """Anything that turns photos into codes: all that hashing, encoding and measuring ask of a model."""
+
+    @property
+    def num_bits(self) -> int:
+        """K, the length of a code in bits."""
+
+    @property
+    def num_concepts(self) -> int:
+        """M, the number of sub-codes; 1 for a code that is not made of parts."""
+
+    def get_hash_codes(self, pixel_values: Tensor) -> Tensor:
+        """`(B, 3, H, W)` -> uint8 `(B, ceil(K / 8))`."""
 
 
 def on_cpu() -> bool:
@@ -29,7 +44,7 @@ def fast_in_bfloat16() -> bool:
 
 
 def hash_dataset(
-    model: nn.Module,
+    model: Hasher,
     dataset: Dataset,
     accelerator: Accelerator | None = None,
     batch_size: int = 64,
@@ -39,7 +54,7 @@ def hash_dataset(
     """Hash every photo of a dataset once, shared out over the processes.
 
     Args:
-        model: anything with `get_hash_codes(pixel_values) -> uint8 (B, W)`.
+        model: on the device of the accelerator.
         dataset: see `read_dataset`, as all other arguments.
         accelerator: see `read_dataset`.
         batch_size: see `read_dataset`.
@@ -49,8 +64,9 @@ def hash_dataset(
     Returns:
         Packed codes uint8 `(n, W)` and labels, see `read_dataset`.
     """
-    read: Callable[[Tensor], Tensor] = model.get_hash_codes  # type: ignore[assignment]
-    return read_dataset(read, dataset, accelerator, batch_size, num_workers, collate_fn, doing="hashing")
+    return read_dataset(
+        model.get_hash_codes, dataset, accelerator, batch_size, num_workers, collate_fn, doing="hashing"
+    )
 
 
 def read_dataset(

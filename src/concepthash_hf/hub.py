@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,9 @@ from huggingface_hub.errors import (
 )
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from . import modeling_concepthash
-from .configuration_concepthash import ConceptHashConfig
+from .configuration_hashing import HashingConfig
 from .model_card import public_name, update_model_card
+from .models import load_hash_config, model_class
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 from .whole_files import write_json
 
@@ -28,10 +29,6 @@ _UploadError = RuntimeError
 _STAYS_HERE = ("checkpoint-*", "partial-checkpoint-*", "logs/*", ".*", "*/.*", "*__pycache__*")
 # what an upload replaces as a whole: of an older model nothing of this may be left beside the new one
 _REPLACED = ("*.safetensors", "*.safetensors.index.json", "*.py")
-_AUTO_MAP = {
-    "AutoConfig": "configuration_concepthash.ConceptHashConfig",
-    "AutoModel": "modeling_concepthash.ConceptHashModel",
-}
 
 
 class HubError(OSError):
@@ -63,7 +60,7 @@ def push_to_hub(
     include_code: bool = False,
     private: bool | None = None,
     revision: str | None = None,
-    commit_message: str = "Upload ConceptHash model",
+    commit_message: str = "Upload hash model",
     token: str | None = None,
 ) -> CommitInfo:
     """Upload a saved model with all that lies beside it: processor, tokenizer, card, results and figures.
@@ -86,7 +83,7 @@ def push_to_hub(
         The commit; `.commit_url` shows it, `.oid` is the revision to load.
 
     Raises:
-        ValueError: if there is no saved ConceptHash model in the folder, or only the trained part of one that was
+        ValueError: if there is no saved hash model in the folder, or only the trained part of one that was
             built on a model of this machine.
         HubError: if there is no token, it has not the right, or the Hub cannot be reached.
 
@@ -130,11 +127,13 @@ def add_code(folder: str | Path) -> None:
         folder: of a saved model.
     """
     folder = Path(folder)
-    source = modeling_concepthash.__file__
+    classes = {"AutoConfig": type(load_hash_config(folder)), "AutoModel": model_class(folder)}
+    source = sys.modules[classes["AutoModel"].__module__].__file__
     for file in (source, *get_relative_import_files(source)):
         shutil.copy(file, folder)
     config_file = folder / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8")) | {"auto_map": _AUTO_MAP}
+    auto_map = {auto: f"{ours.__module__.rpartition('.')[2]}.{ours.__name__}" for auto, ours in classes.items()}
+    config = json.loads(config_file.read_text(encoding="utf-8")) | {"auto_map": auto_map}
     write_json(config_file, dict(sorted(config.items())))
 
 
@@ -145,8 +144,8 @@ def _check_can_be_loaded(folder: Path) -> None:
             f"no saved model in {folder}: expected a folder with config.json and model.safetensors, such as "
             "model.save_pretrained or examples/train.py write"
         )
-    config = ConceptHashConfig.from_pretrained(folder)
-    if not (folder / SMALL_WEIGHTS).is_file():
+    config = load_hash_config(folder)
+    if not (folder / SMALL_WEIGHTS).is_file() or not isinstance(config, HashingConfig):
         return
     bases = (config.base_model_name_or_path, config.text_base_name_or_path)
     for base in (base for base in bases if public_name(base) != base):

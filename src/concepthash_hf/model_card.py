@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .configuration_baseline import BaselineConfig
 from .configuration_concepthash import ConceptHashConfig
 from .data import BENCHMARKS, PhotoSplits
 from .data.load import TOY_BIRDS
 from .language import DEFAULT_TEMPLATE, clean_class_name
-from .modeling_concepthash import ConceptHashModel
+from .methods import METHODS
+from .models import class_of, load_hash_config
+from .objectives import OBJECTIVES
 from .presets import PUBLISHED_EPOCHS
 from .quoting import markdown, one_line, python_text, url
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
@@ -33,6 +36,8 @@ _HIDDEN_ARGUMENTS = (
 )
 _METRIC_NAMES = {"precision": "Precision@{}", "recall": "Recall@{}", "hit_rate": "Hit rate@{}"}
 _RANKS = (1, 5, 10)
+_TAGS = ("image-hashing", "image-retrieval", "fine-grained")
+_CONCEPTHASH_TAGS = ("concepthash", "image-hashing", "image-retrieval", "interpretability", "fine-grained")
 _MODEL_ID = re.compile(r'^model_id = ".*"$', re.MULTILINE)
 _CODE_NOTE = """\
 Without `concepthash_hf`, with transformers alone, which then runs the code files of this repository:
@@ -116,7 +121,7 @@ class CardPhotos:
 
 def write_model_card(
     folder: str | Path,
-    config: ConceptHashConfig,
+    config: ConceptHashConfig | BaselineConfig,
     photos: CardPhotos,
     results: Mapping[str, Any],
     model_id: str,
@@ -139,7 +144,7 @@ def write_model_card(
 
 
 def model_card(
-    config: ConceptHashConfig,
+    config: ConceptHashConfig | BaselineConfig,
     photos: CardPhotos,
     model_id: str,
     results: Mapping[str, Any] | None = None,
@@ -160,21 +165,27 @@ def model_card(
         The card, with `model-index` and other metadata.
     """
     base = public_name(config.base_model_name_or_path)
+    method = METHODS[config.method] if isinstance(config, BaselineConfig) else None
+    title = method.title if method else "ConceptHash"
     eval_results = _eval_results(photos, results or {})
     data = ModelCardData(
         license=license,
         library_name="concepthash_hf",
         pipeline_tag="image-feature-extraction",
-        tags=["concepthash", "image-hashing", "image-retrieval", "interpretability", "fine-grained"],
+        tags=list(_TAGS if method else _CONCEPTHASH_TAGS),
         datasets=[photos.hub_id] if photos.hub_id else None,
         base_model=base if base and "/" in base else None,
-        model_name=f"ConceptHash, {config.num_bits} bits, {photos.title}" if eval_results else None,
+        model_name=f"{title}, {config.num_bits} bits, {photos.title}" if eval_results else None,
         eval_results=eval_results or None,
     )
     return ModelCard.from_template(
         data,
         template_str=template(),
         config=config,
+        method=method,
+        title=title,
+        model_class=class_of(config).__name__,
+        objective=OBJECTIVES[method.objective].__name__ if method and method.objective else None,
         bits_per_concept=config.num_bits // config.num_concepts,
         code_bytes=-(-config.num_bits // 8),
         photos=_quoted(photos),
@@ -213,10 +224,10 @@ def update_model_card(folder: str | Path, model_id: str) -> None:
     if not card.is_file():
         return
     text = _MODEL_ID.sub(lambda _: f"model_id = {python_text(model_id)}", card.read_text(encoding="utf-8"))
-    if (folder / "modeling_concepthash.py").is_file():
+    if any(folder.glob("modeling_*.py")):
         text = _with_note(text, _CODE_NOTE)
     if (folder / SMALL_WEIGHTS).is_file():
-        base = public_name(ConceptHashConfig.from_pretrained(folder).base_model_name_or_path)
+        base = public_name(load_hash_config(folder).base_model_name_or_path)
         text = _with_note(text, _SMALL_NOTE.format(base=markdown(base or "")))
     write_file(card, text)
 
@@ -310,15 +321,16 @@ def _about_the_run(results: Mapping[str, Any]) -> dict[str, str]:
     return {name: markdown(text) for name, text in about.items()}
 
 
-def _count_parameters(config: ConceptHashConfig) -> dict[str, int]:
+def _count_parameters(config: ConceptHashConfig | BaselineConfig) -> dict[str, int]:
     with torch.device("meta"):
-        model = ConceptHashModel(config)
+        model: Any = class_of(config)(config)
 
     def count(parameters: Iterable[torch.nn.Parameter]) -> int:
         return sum(parameter.numel() for parameter in parameters)
 
     trained = count(model.trainable_parameters())
-    text = count(model.text_model.parameters()) if model.text_model is not None else 0
+    text_model = getattr(model, "text_model", None)
+    text = count(text_model.parameters()) if text_model is not None else 0
     return {"trained": trained, "text": text, "frozen": count(model.parameters()) - trained - text}
 
 
@@ -328,11 +340,15 @@ def _in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _command(config: ConceptHashConfig, photos: CardPhotos) -> str:
+def _command(config: ConceptHashConfig | BaselineConfig, photos: CardPhotos) -> str:
     """How to train a benchmark's model with the published recipe."""
     words = [f"accelerate launch examples/train.py --dataset {shlex.quote(one_line(photos.name))}"]
     if photos.hub_id is None and photos.name in BENCHMARKS:
         words.append(f"--data_dir path/to/{BENCHMARKS[photos.name].data_dir}")
     if config.base_model_name_or_path:
         words.append(f"--model_name_or_path {shlex.quote(one_line(config.base_model_name_or_path))}")
-    return " \\\n    ".join([*words, f"--num_bits {config.num_bits} --num_concepts {config.num_concepts}"])
+    if isinstance(config, BaselineConfig):
+        words.append(f"--method {config.method} --num_bits {config.num_bits}")
+    else:
+        words.append(f"--num_bits {config.num_bits} --num_concepts {config.num_concepts}")
+    return " \\\n    ".join(words)

@@ -33,7 +33,7 @@ from .concept_layers import (
 from .configuration_concepthash import DEFAULT_TEMPLATE, ConceptHashConfig, ConceptHashVisionConfig
 from .language import embed_class_names, load_text_model, load_tokenizer, make_text_model, text_features, text_width
 from .losses import binary_cosine_logits, check_labels, cosine_logits, diversity_loss, margin_cross_entropy
-from .modeling_hashing import HashingPreTrainedModel
+from .modeling_hashing import HashingPreTrainedModel, HashingTower
 from .presets import Preset
 from .read_outs import READ_OUTS, RegionReadOut
 from .regions import RegionHead, RegionStates
@@ -97,6 +97,7 @@ class ConceptHashPreTrainedModel(HashingPreTrainedModel):
     """What the two models share: how their own parts start."""
 
     config: ConceptHashConfig | ConceptHashVisionConfig
+    whole_config_class = ConceptHashConfig
     _own_modules = (Adapter, ConceptPrompt, ConceptTokens, RegionHead, ConceptHashHead)
 
     def _check_weights(self, source: str | Path, missing: set[str], unexpected: set[str]) -> None:
@@ -135,7 +136,7 @@ class ConceptHashPreTrainedModel(HashingPreTrainedModel):
             init.normal_(module.class_embeddings)
 
 
-class ConceptHashVisionModel(ConceptHashPreTrainedModel):
+class ConceptHashVisionModel(HashingTower, ConceptHashPreTrainedModel):
     """Photos -> concept embeddings -> code logits: all it takes to hash.
 
     Args:
@@ -163,6 +164,13 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         self.last_layer_norm = nn.LayerNorm(width, eps=eps) if config.apply_last_norm else nn.Identity()
         self.hash_head = ConceptHashHead(config)
         self.post_init()
+
+    @property
+    def num_frozen_tokens(self) -> int:
+        """How many tokens of a photo `frozen_states` gives."""
+        if self.config.read_out == "regions":
+            return self.config.num_concepts * (self.num_prefix_tokens + cast(int, self.config.region_patches))
+        return super().num_frozen_tokens
 
     def frozen_states(
         self,
@@ -218,27 +226,6 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
         tokens = self._first_tokens(pixel_values, interpolate_pos_encoding=False)
         return cast(RegionReadOut, self.read_out).features(self.encoder, tokens, attention_mask=None)
 
-    def backbone_features(self, pixel_values: Tensor) -> Tensor:
-        """What the backbone alone makes of photos, without adapters and concepts: what hashing has to beat.
-
-        The bare backbone's, if the model was trained with `freeze_backbone=True`.
-
-        Args:
-            pixel_values: `(B, 3, H, W)`, normalised.
-
-        Returns:
-            float32 `(B, d)`, the last layer's CLS token, or the mean of its patches in a family without one; after the
-            last layer norm, if the model has it.
-
-        Raises:
-            ValueError: if `pixel_values` has the wrong shape.
-        """
-        tokens = self._first_tokens(pixel_values, interpolate_pos_encoding=False)
-        depth = len(self.encoder.layers)
-        (tokens,) = self.encoder.without_adapters(tokens, [depth], attention_mask=None)
-        tokens = self.last_layer_norm(tokens)
-        return (tokens[:, 0] if self.num_prefix_tokens else tokens.mean(1)).float()
-
     def concept_tokens(self, states: Tensor | RegionStates) -> Tensor:
         """The concept tokens as they join the tokens of photos.
 
@@ -254,11 +241,6 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             scale = self.read_out.token_scale(states)
             return F.layer_norm(tokens, tokens.shape[-1:]) * scale.to(tokens.dtype)
         return self.pre_layrnorm(tokens)
-
-    def _first_tokens(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
-        """Photos -> the input of the first layer, `(B, P + N, d)`."""
-        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
-        return self.pre_layrnorm(self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding))
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -314,24 +296,6 @@ class ConceptHashVisionModel(ConceptHashPreTrainedModel):
             concept_embeddings=concept_embeddings,
             concept_attentions=attentions if output_attentions or output_concept_attentions else None,
         )
-
-    def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
-        channels, size, patch = self.config.num_channels, self.config.image_size, self.config.patch_size
-        is_batch = pixel_values.ndim == 4 and pixel_values.shape[0] > 0 and pixel_values.shape[1] == channels
-        if not is_batch or not pixel_values.is_floating_point():
-            raise ValueError(
-                f"pixel_values must be floating point of shape (batch, {channels}, height, width) with at least one "
-                f"photo, got {pixel_values.dtype} of shape {tuple(pixel_values.shape)}; the image processor saved "
-                "with the model makes them"
-            )
-        height, width = pixel_values.shape[2:]
-        if not interpolate_pos_encoding and (height, width) != (size, size):
-            raise ValueError(
-                f"this model hashes photos of {size}x{size} pixels, got {height}x{width}; resize them with the image "
-                "processor, or pass interpolate_pos_encoding=True"
-            )
-        if min(height, width) < patch:
-            raise ValueError(f"photos must be at least one patch ({patch} pixels) wide and high, got {height}x{width}")
 
 
 class ConceptHashModel(ConceptHashPreTrainedModel):
@@ -487,6 +451,14 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         self.class_embeddings = class_embeddings.detach().clone().to(device, torch.float32)
         centroids = self.concept_classifier.new_centroids(len(names), self.config.vision_config.hidden_size)
         self.concept_classifier.centroids = nn.Parameter(centroids.to(device, dtype))
+
+    def check_can_be_trained(self) -> None:
+        """Refuse to be trained before what has to be done first.
+
+        Raises:
+            ValueError: if the model has regions, and they have not been learned.
+        """
+        self.vision_model.read_out.check_learned()
 
     def class_centres(self, class_embeddings: Tensor | None = None) -> Tensor:
         """Project class embeddings into code space (paper section 3).

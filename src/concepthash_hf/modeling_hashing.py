@@ -17,6 +17,7 @@ from transformers import initialization as init
 
 from .backbones import FAMILIES, Adapter, family_of
 from .codes import binarize, pack_bits
+from .configuration_hashing import HashingConfig
 from .modes import evaluating
 from .saved_weights import CHECKSUMS, check_belong, save_together
 from .small_checkpoints import VARIANT, SmallCheckpoint, leave_out_base
@@ -46,6 +47,8 @@ class HashingPreTrainedModel(PreTrainedModel):
     # codes are signs of BatchNorm outputs: its statistics and its output stay in full precision
     _keep_in_fp32_modules_strict = ["batch_norm.weight", "batch_norm.bias", "batch_norm.running_*", "class_embeddings"]
 
+    # config of the whole model, also of a tower's
+    whole_config_class: type[HashingConfig]
     # towers that come from elsewhere, all or in part
     _towers_with_base: tuple[str, ...]
     # modules of ours: what of a tower with a base lies in none of them is the backbone
@@ -95,7 +98,7 @@ class HashingPreTrainedModel(PreTrainedModel):
                 "base_model_name_or_path": base_model_name_or_path or getattr(config, "base_model_name_or_path", None),
                 "text_base_name_or_path": text_base_name_or_path or getattr(config, "text_base_name_or_path", None),
             }
-            small = SmallCheckpoint.find(source, config_dict, moved, hub_kwargs)
+            small = SmallCheckpoint.find(source, config_dict, cls.whole_config_class, moved, hub_kwargs)
         try:
             if small is None:
                 loaded = super().from_pretrained(source, *model_args, config=config, **kwargs)
@@ -186,6 +189,26 @@ class HashingPreTrainedModel(PreTrainedModel):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that training changes."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    @property
+    def num_bits(self) -> int:
+        """K, the length of a code in bits."""
+        return self.base_model.config.num_bits
+
+    @property
+    def num_concepts(self) -> int:
+        """M, the number of sub-codes."""
+        return self.base_model.config.num_concepts
+
+    def check_can_be_trained(self) -> None:
+        """Refuse to be trained before what has to be done first."""
+
+    def start_epoch(self, steps_done: int) -> None:
+        """Move on what changes in the course of training.
+
+        Args:
+            steps_done: optimizer steps before this epoch.
+        """
 
     @torch.no_grad()
     def get_hash_codes(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
@@ -278,6 +301,70 @@ class HashingPreTrainedModel(PreTrainedModel):
         ]
         if spoiled:
             raise ValueError(f"{source} is damaged: {len(spoiled)} weights are not finite, such as {spoiled[0]}")
+
+
+class HashingTower(HashingPreTrainedModel):
+    """What towers share: how photos become the tokens of the first layer.
+
+    Each has `embeddings`, `pre_layrnorm`, `encoder`, `last_layer_norm`, and `frozen_states`: what its layers make of a
+    photo before training changes anything.
+    """
+
+    config: Any
+    embeddings: nn.Module
+    pre_layrnorm: nn.Module
+    encoder: Any
+    last_layer_norm: nn.Module
+    num_prefix_tokens: int
+
+    @property
+    def num_frozen_tokens(self) -> int:
+        """How many tokens of a photo `frozen_states` gives."""
+        return self.num_prefix_tokens + self.config.num_patches
+
+    def backbone_features(self, pixel_values: Tensor) -> Tensor:
+        """What the backbone alone makes of photos, without adapters and concepts: what hashing has to beat.
+
+        The bare backbone's, if the model was trained with `freeze_backbone=True`.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`, normalised.
+
+        Returns:
+            float32 `(B, d)`, the last layer's CLS token, or the mean of its patches in a family without one; after the
+            last layer norm, if the model has it.
+
+        Raises:
+            ValueError: if `pixel_values` has the wrong shape.
+        """
+        tokens = self._first_tokens(pixel_values, interpolate_pos_encoding=False)
+        depth = len(self.encoder.layers)
+        (tokens,) = self.encoder.without_adapters(tokens, [depth], attention_mask=None)
+        tokens = self.last_layer_norm(tokens)
+        return (tokens[:, 0] if self.num_prefix_tokens else tokens.mean(1)).float()
+
+    def _first_tokens(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
+        """Photos -> the input of the first layer, `(B, P + N, d)`."""
+        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        return self.pre_layrnorm(self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding))
+
+    def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
+        channels, size, patch = self.config.num_channels, self.config.image_size, self.config.patch_size
+        is_batch = pixel_values.ndim == 4 and pixel_values.shape[0] > 0 and pixel_values.shape[1] == channels
+        if not is_batch or not pixel_values.is_floating_point():
+            raise ValueError(
+                f"pixel_values must be floating point of shape (batch, {channels}, height, width) with at least one "
+                f"photo, got {pixel_values.dtype} of shape {tuple(pixel_values.shape)}; the image processor saved "
+                "with the model makes them"
+            )
+        height, width = pixel_values.shape[2:]
+        if not interpolate_pos_encoding and (height, width) != (size, size):
+            raise ValueError(
+                f"this model hashes photos of {size}x{size} pixels, got {height}x{width}; resize them with the image "
+                "processor, or pass interpolate_pos_encoding=True"
+            )
+        if min(height, width) < patch:
+            raise ValueError(f"photos must be at least one patch ({patch} pixels) wide and high, got {height}x{width}")
 
 
 def _check_config_can_be_made(config_class: type[PreTrainedConfig], source: str | Path, hub_kwargs: dict) -> None:

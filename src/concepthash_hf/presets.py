@@ -50,12 +50,27 @@ def model_fields(preset: Preset, backbone: PreTrainedConfig, read_out: str = "at
     } | without_loss
 
 
-def training_fields(preset: Preset, first_adapted_layer: int) -> dict[str, Any]:
+def adapter_fields(preset: Preset, backbone: PreTrainedConfig) -> dict[str, Any]:
+    """Fields of the config of a new model of another method: the adapters that `model_fields` gives a ConceptHash.
+
+    Args:
+        preset: its name.
+        backbone: config of the vision transformer.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    design = model_fields(preset, backbone)
+    return {name: design[name] for name in ("first_adapted_layer", "adapter_dim") if name in design}
+
+
+def training_fields(preset: Preset, first_adapted_layer: int, *, adapters: bool = True) -> dict[str, Any]:
     """Arguments of the training, by name.
 
     Args:
         preset: its name.
         first_adapted_layer: of the model; layers before it are frozen.
+        adapters: whether there are any; a hash function alone takes larger steps.
 
     Raises:
         ValueError: if there is no such preset.
@@ -65,7 +80,7 @@ def training_fields(preset: Preset, first_adapted_layer: int) -> dict[str, Any]:
         return {}
     return {
         "optimizer": "adamw",
-        "learning_rate": 2e-3 if first_adapted_layer else 1e-3,
+        "learning_rate": (2e-3 if first_adapted_layer else 1e-3) if adapters else 1e-2,
         "weight_decay": 1e-4,
         "lr_schedule": "step",
     }

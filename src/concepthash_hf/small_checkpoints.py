@@ -14,18 +14,18 @@ from torch import Tensor, equal
 from transformers.utils import cached_file
 
 from .base_models import Base, fingerprint
-from .configuration_concepthash import ConceptHashConfig
+from .configuration_hashing import HashingConfig
 
 # the file is model.trained.safetensors: code that does not know small checkpoints finds no weights, not half of them
 VARIANT = "trained"
 WEIGHTS_NAME = f"model.{VARIANT}.safetensors"
 
 
-def leave_out_base(state: Mapping[str, Tensor], config: ConceptHashConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
+def leave_out_base(state: Mapping[str, Tensor], config: HashingConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Drop from a model's state what its bases have, after looking there.
 
     Args:
-        state: state dict of a `ConceptHashModel`.
+        state: state dict of a whole model.
         config: its config, which says what it was built on and what of it is frozen.
 
     Returns:
@@ -70,7 +70,7 @@ class SmallCheckpoint:
     """
 
     name_or_path: str | Path
-    config: ConceptHashConfig
+    config: HashingConfig
     fingerprints: Mapping[str, str]
     moved: Mapping[str, str] = field(default_factory=dict)
     hub_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -80,6 +80,7 @@ class SmallCheckpoint:
         cls,
         name_or_path: str | Path,
         config_dict: Mapping[str, Any],
+        config_class: type[HashingConfig],
         moved: Mapping[str, str | Path | None],
         hub_kwargs: Mapping[str, Any] | None = None,
     ) -> "SmallCheckpoint | None":
@@ -88,13 +89,14 @@ class SmallCheckpoint:
         Args:
             name_or_path: a folder or Hub id.
             config_dict: what is in its config.json.
+            config_class: of the whole model.
             moved: where its bases are now, by argument; None where they were in training.
             hub_kwargs: see the class.
         """
         if (fingerprints := config_dict.get("base_fingerprints")) is None:
             return None
         places = {argument: str(place) for argument, place in moved.items() if place is not None}
-        return cls(name_or_path, ConceptHashConfig.from_dict(config_dict), fingerprints, places, hub_kwargs or {})
+        return cls(name_or_path, config_class.from_dict(config_dict), fingerprints, places, hub_kwargs or {})
 
     def base(self, tower: str) -> Base:
         """Where the weights of a tower are now."""

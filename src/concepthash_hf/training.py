@@ -44,7 +44,7 @@ from .checkpoints import (
 from .hashing import hash_dataset, on_cpu
 from .interruption import Interrupted, Stop, noticing_signals
 from .metrics import retrieval_metrics
-from .modeling_concepthash import ConceptHashModel
+from .modeling_hashing import HashingPreTrainedModel
 from .presets import PUBLISHED_EPOCHS
 from .seeds import SeededBatches, derived_seed
 from .together import on_main_process, one_writer_of_all
@@ -180,7 +180,7 @@ def learning_rate_at(epoch: int, num_epochs: int, warmup_epochs: int, learning_r
 
 
 def train(
-    model: ConceptHashModel,
+    model: HashingPreTrainedModel,
     train_dataset: Dataset,
     args: ConceptHashTrainingArguments,
     query_dataset: Dataset | None = None,
@@ -227,7 +227,7 @@ def train(
     args = args.with_epochs(PUBLISHED_EPOCHS)
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
     if checkpoint is None:
-        model.vision_model.read_out.check_learned()
+        model.check_can_be_trained()
     check_output_dir(args)
     evaluation = None
     if query_dataset is not None and database_dataset is not None:
@@ -287,7 +287,7 @@ def _train(
     return results
 
 
-def _save(model: ConceptHashModel, saved_beside: Sequence[Any], output_dir: str) -> None:
+def _save(model: HashingPreTrainedModel, saved_beside: Sequence[Any], output_dir: str) -> None:
     for part in (model, *saved_beside):
         part.save_pretrained(output_dir)
 
@@ -297,7 +297,7 @@ class _Run:
 
     def __init__(
         self,
-        model: ConceptHashModel,
+        model: HashingPreTrainedModel,
         dataset: Dataset,
         args: ConceptHashTrainingArguments,
         accelerator: Accelerator,
@@ -321,7 +321,7 @@ class _Run:
         )
         frozen = fingerprint(frozen_weights(model))[:16]  # of whole weights, before they may be shared out
         self.model, self.optimizer, self.loader = accelerator.prepare(model, _make_optimizer(model, args), loader)
-        self.unwrapped: ConceptHashModel = accelerator.unwrap_model(self.model)
+        self.unwrapped: HashingPreTrainedModel = accelerator.unwrap_model(self.model)
         self.steps_per_epoch = None if isinstance(dataset, IterableDataset) else len(self.loader)
         if self.steps_per_epoch is None and args.lr_schedule == "step":
             raise ValueError("a stream has no known end: train on it with --lr_schedule epoch")
@@ -355,6 +355,7 @@ class _Run:
         if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
             generator.manual_seed(derived_seed(args.seed, _ORDER, epoch))
         rate = self._set_learning_rate(epoch, 0)
+        self.unwrapped.start_epoch(self.step)
         self.model.train()
         sums: dict[str, Tensor] = {}
         progress.start(epoch)
@@ -495,7 +496,7 @@ class _Snapshot:
         run.step = self.step
 
 
-def _learned(model: ConceptHashModel) -> Iterator[tuple[str, Tensor]]:
+def _learned(model: HashingPreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
     yield from model.named_buffers()
 
@@ -521,7 +522,7 @@ class _Evaluation:
                 )
 
     def run(
-        self, model: ConceptHashModel, args: ConceptHashTrainingArguments, accelerator: Accelerator
+        self, model: HashingPreTrainedModel, args: ConceptHashTrainingArguments, accelerator: Accelerator
     ) -> dict[str, Any]:
         started = time.perf_counter()
         hashed = [
@@ -558,7 +559,7 @@ def check_output_dir(args: ConceptHashTrainingArguments) -> None:
         )
 
 
-def _check_room(args: ConceptHashTrainingArguments, model: ConceptHashModel) -> None:
+def _check_room(args: ConceptHashTrainingArguments, model: HashingPreTrainedModel) -> None:
     """Refuse to begin what could not be saved."""
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     trained = sum(parameter.nbytes for parameter in model.trainable_parameters())
@@ -573,7 +574,7 @@ def _check_room(args: ConceptHashTrainingArguments, model: ConceptHashModel) -> 
 
 
 def _settings(
-    model: ConceptHashModel,
+    model: HashingPreTrainedModel,
     frozen: str,
     dataset: Dataset,
     args: ConceptHashTrainingArguments,
@@ -669,7 +670,7 @@ def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:
     )
 
 
-def _make_optimizer(model: ConceptHashModel, args: ConceptHashTrainingArguments) -> torch.optim.Optimizer:
+def _make_optimizer(model: HashingPreTrainedModel, args: ConceptHashTrainingArguments) -> torch.optim.Optimizer:
     parameters = list(model.trainable_parameters())
     if args.optimizer == "adamw":
         return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)

@@ -10,13 +10,13 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from .. import ConceptHashVisionModel
 from ..data import BadImage, PhotoArguments, describe_collection, eval_transform
 from ..encoding import UNREADABLE_FILE, add_codes, encode_collection, read_plan
 from ..hasher import load_image_processor
 from ..hashing import on_cpu
 from ..index import CodeSpec, HammingIndex
 from ..launch import use_own_cores
+from ..models import model_class
 from ..quoting import printable
 from .arguments import read_arguments
 
@@ -60,7 +60,8 @@ def main(words: Sequence[str] | None = None) -> None:
         collection = args.load_collection()
     if accelerator.is_main_process:
         print(describe_collection(collection), flush=True)
-    model = ConceptHashVisionModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
+    tower_class = model_class(args.model_name_or_path, tower=True)
+    model = tower_class.from_pretrained(args.model_name_or_path).to(accelerator.device)
     transform = eval_transform(load_image_processor(args.model_name_or_path))
 
     started = time.perf_counter()

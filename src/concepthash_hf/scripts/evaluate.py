@@ -12,10 +12,9 @@ import torch
 from accelerate import Accelerator
 from transformers import BaseImageProcessor
 
-from .. import ConceptHashConfig, ConceptHashModel
 from ..data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
 from ..hasher import load_image_processor
-from ..hashing import hash_dataset, on_cpu, read_dataset
+from ..hashing import Hasher, hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
 from ..launch import use_own_cores
 from ..metrics import (
@@ -31,6 +30,7 @@ from ..metrics import (
     sub_code_metrics,
 )
 from ..metrics.figures import retrieval_figure
+from ..models import model_class
 from ..quoting import printable
 from ..training import environment
 from ..whole_files import replacing, write_json
@@ -83,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if accelerator.is_main_process:
         print(describe_photos(splits), flush=True)
     families = class_families(args, splits)
-    model = ConceptHashModel.from_pretrained(args.model_name_or_path).to(accelerator.device)
+    model = model_class(args.model_name_or_path).from_pretrained(args.model_name_or_path).to(accelerator.device)
     processor = load_image_processor(args.model_name_or_path)
     task = read_splits(args, splits, processor, accelerator, partial(hash_dataset, model))
     features = None
@@ -91,24 +91,24 @@ def main(words: Sequence[str] | None = None) -> None:
         reading = partial(read_dataset, torch.no_grad()(model.vision_model.backbone_features), doing="bare backbone")
         features = read_splits(args, splits, processor, accelerator, reading)
     if accelerator.is_main_process:
-        report(args, splits, model.config, task, features, families, environment(accelerator))
+        report(args, splits, model, task, features, families, environment(accelerator))
     accelerator.end_training()
 
 
 def report(
     args: Arguments,
     splits: PhotoSplits,
-    config: ConceptHashConfig,
+    model: Hasher,
     task: tuple[np.ndarray, ...],
     features: tuple[np.ndarray, ...] | None,
     families: list[int] | None,
     circumstances: dict[str, Any],
 ) -> None:
     """Measure; write and print the numbers; then draw the figure, if that is possible."""
-    results = measure(args, task, config, families) | baselines(task, features)
+    results = measure(args, task, model, families) | baselines(task, features)
     curve = precision_recall_curve(*task, ties=args.ties)
     now = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path(args.output_dir or f"outputs/evaluate-{splits.name}-{config.vision_config.num_bits}-{now}")
+    folder = Path(args.output_dir or f"outputs/evaluate-{splits.name}-{model.num_bits}-{now}")
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         **results,
@@ -119,7 +119,7 @@ def report(
         "environment": circumstances,
     }
     write_json(folder / "evaluation.json", record)
-    print(printable(f"\n{comparison(results, config.vision_config.num_bits)}\n\n{table(results)}"))
+    print(printable(f"\n{comparison(results, model.num_bits)}\n\n{table(results)}"))
     print(f"\nnumbers: {folder / 'evaluation.json'}", flush=True)
     try:
         figure = retrieval_figure(curve, results["per_class"], splits.query_class_names, results["retrieval"]["map"])
@@ -175,10 +175,10 @@ def baselines(task: tuple[np.ndarray, ...], features: tuple[np.ndarray, ...] | N
 
 
 def measure(
-    args: Arguments, task: tuple[np.ndarray, ...], config: ConceptHashConfig, families: list[int] | None
+    args: Arguments, task: tuple[np.ndarray, ...], model: Hasher, families: list[int] | None
 ) -> dict[str, Any]:
     """Everything there is to know, by group; what needs one class per photo is left out for photos of several."""
-    num_bits, num_concepts = config.vision_config.num_bits, config.vision_config.num_concepts
+    num_bits, num_concepts = model.num_bits, model.num_concepts
     results: dict[str, Any] = {
         "retrieval": retrieval_metrics(*task, top_k=args.top_k, ties=args.ties),
         "radius": radius_metrics(*task),

@@ -1,4 +1,4 @@
-"""Train a ConceptHash model and measure how well its codes retrieve."""
+"""Train a ConceptHash model, or one of another method, and measure how well its codes retrieve."""
 
 import itertools
 import shutil
@@ -25,7 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from .. import ConceptHashConfig, ConceptHashModel
+from .. import BaselineConfig, BaselineModel, ConceptHashConfig, ConceptHashModel
 from ..base_models import vision_config_of
 from ..building import A_TEXT_MODEL, text_source
 from ..checkpoints import find_checkpoint
@@ -50,6 +50,7 @@ from ..hashing import fast_in_bfloat16, on_cpu
 from ..hub import ensure_repo, push_to_hub
 from ..language import clean_class_name, embed_class_names, load_tokenizer
 from ..launch import use_own_cores
+from ..methods import METHODS, TRAINED
 from ..model_card import CardPhotos, write_model_card
 from ..presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
 from ..region_learning import learn_regions, take_regions
@@ -59,7 +60,8 @@ from ..training import ConceptHashTrainingArguments, check_output_dir, train
 from ..whole_files import replacing, write_json
 from .arguments import ArgumentReader, WrongCallError
 
-TOY_BIRDS = "toy_birds"
+TOY_BIRDS, CONCEPTHASH = "toy_birds", "concepthash"
+Model = ConceptHashModel | BaselineModel
 BAD_SHOWN = 3  # unreadable photos in a message
 # for photos of one's own
 DEFAULT_VISION, TEXT = "facebook/dinov2-small", A_TEXT_MODEL
@@ -127,6 +129,13 @@ class ModelArguments:
         default=None,
         metadata={"help": f"The words' tower: a CLIP, a SigLIP, a sentence encoder; default its own, or {TEXT}."},
     )
+    method: str = field(
+        default=CONCEPTHASH,
+        metadata={
+            "choices": (CONCEPTHASH, *TRAINED),
+            "help": "What trains the codes: ConceptHash, or another method to compare with, on the same backbone.",
+        },
+    )
     preset: Literal["fast", "paper"] = field(
         default="fast", metadata={"help": "The design and training that does well in minutes, or the published one."}
     )
@@ -166,7 +175,7 @@ class ModelArguments:
     def config_kwargs(self) -> dict[str, Any]:
         """The fields of the model's config that were given."""
         others = (
-            *("model_name_or_path", "text_model_name_or_path", "preset"),
+            *("model_name_or_path", "text_model_name_or_path", "method", "preset"),
             *("push_to_hub", "hub_model_id", "include_code", "license"),
         )
         return {name: value for name, value in asdict(self).items() if value is not None and name not in others}
@@ -193,8 +202,9 @@ def main(words: Sequence[str] | None = None) -> Path:
     splits = load_splits(photo_args, state, args.dataloader_num_workers)
     set_seed(args.seed)
     model, tokenizer = load_model(model_args, splits)
-    read = model.class_embeddings.sign() if model.config.binarize_class_embeddings else model.class_embeddings
-    check_distinct_embeddings(read, splits.class_names)
+    if isinstance(model, ConceptHashModel):
+        read = model.class_embeddings.sign() if model.config.binarize_class_embeddings else model.class_embeddings
+        check_distinct_embeddings(read, splits.class_names)
     if args.output_dir is None:
         args.output_dir = new_output_dir(f"outputs/{splits.name}-{model.config.num_bits}", state)
     repo_id = model_args.hub_model_id or Path(args.output_dir).name
@@ -209,7 +219,9 @@ def main(words: Sequence[str] | None = None) -> Path:
     if num_photos is not None:
         steps = num_photos // (args.per_device_train_batch_size * state.num_processes)
         args = args.with_epochs(num_epochs(model_args.preset, steps))
-    regions = give_regions(model, photo_args, args, splits, state) if needs_regions(model) else None
+    regions = None
+    if isinstance(model, ConceptHashModel) and needs_regions(model):
+        regions = give_regions(model, photo_args, args, splits, state)
     started = time.perf_counter()
     with ExitStack() as stack:
         train_photos: Dataset = photos["train"]
@@ -233,20 +245,23 @@ def main(words: Sequence[str] | None = None) -> Path:
             photos["query"],
             photos["database"],
             train_sampler=sampler_of(photo_args, photos["train"]),
-            saved_beside=[processor, tokenizer],
+            saved_beside=[processor, *([tokenizer] if tokenizer else [])],
         )
     folder = Path(args.output_dir)
     if not state.is_main_process:
         return folder
     for dataset in photos.values():
         dataset.report_bad_images()
-    results |= {"photos": {"name": splits.name, **splits.counts}, "preset": model_args.preset}
+    results |= {"photos": {"name": splits.name, **splits.counts}}
+    results |= {"method": model_args.method, "preset": model_args.preset}
     results |= {"augmentation": augmentation, "cached_views": photo_args.cached_views if keeps_states else None}
     if keeps_states:
         results["cache_runtime"] = seconds_of_cache
     if regions is not None:
         results["regions"] = regions
-    write_outputs(folder, model, processor, results, photos["query"], splits)
+    write_json(folder / "all_results.json", results)
+    if isinstance(model, ConceptHashModel):
+        write_figure(folder, model, processor, photos["query"], splits)
     write_model_card(folder, model.config, CardPhotos.from_splits(splits), results, repo_id, model_args.license)
     print(f"mAP {results['eval_map']:.4f} ({results['eval_num_queries']} queries); model in {folder}")
     if model_args.push_to_hub:
@@ -269,15 +284,17 @@ def parse_arguments(words: list[str]) -> tuple[TrainingPhotoArguments, ModelArgu
     photo_args, model_args, _ = reader.read(words)
     path = model_args.model_name_or_path
     if path is None and photo_args.dataset == TOY_BIRDS:
-        reader.set_defaults(**(TOY_RECIPE | from_file))
+        others = {} if model_args.method == CONCEPTHASH else {"diversity_weight": None}  # it has no such loss
+        reader.set_defaults(**(TOY_RECIPE | others | from_file))
         return reader.read(words)
     if path is None:
         reader.set_defaults(**({"model_name_or_path": DEFAULT_VISION, "text_model_name_or_path": TEXT} | from_file))
         print(f"building on {DEFAULT_VISION}, with the words of {TEXT}", flush=True)
     base = Dinov2Config() if path is None else _load_config(path)  # what is wrong with the photos is said first
-    if not isinstance(base, ConceptHashConfig):
+    if not isinstance(base, ConceptHashConfig | BaselineConfig):
         design = model_fields(model_args.preset, vision_config_of(base), model_args.read_out or "attention")
-        recipe = training_fields(model_args.preset, design.get("first_adapted_layer", 0))
+        has_adapters = model_args.method == CONCEPTHASH or METHODS[model_args.method].adapters
+        recipe = training_fields(model_args.preset, design.get("first_adapted_layer", 0), adapters=has_adapters)
         if model_args.preset == "fast" and fast_in_bfloat16():
             recipe["mixed_precision"] = "bf16"
         reader.set_defaults(**(recipe | from_file))
@@ -353,9 +370,7 @@ def give_regions(
     return learn_regions(model, seen, seed=args.seed, num_workers=args.dataloader_num_workers)
 
 
-def keeps_frozen_states(
-    args: TrainingPhotoArguments, preset: Preset, model: ConceptHashModel, splits: PhotoSplits
-) -> bool:
+def keeps_frozen_states(args: TrainingPhotoArguments, preset: Preset, model: Model, splits: PhotoSplits) -> bool:
     """Whether the frozen layers are computed once: as asked for, else for small sets by the fast preset."""
     if args.cache_frozen_layers is not None:
         return args.cache_frozen_layers
@@ -417,15 +432,23 @@ def new_output_dir(stem: str, state: PartialState) -> str:
     return broadcast_object_list([folder])[0]
 
 
-def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashModel, PreTrainedTokenizerBase]:
-    """A new model on a backbone, or a saved one with the classes of these photos."""
+def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[Model, PreTrainedTokenizerBase | None]:
+    """A new model on a backbone, or a saved one with the classes of these photos; and the tokenizer it needs."""
     path = args.model_name_or_path
-    if path is not None and isinstance(_load_config(path), ConceptHashConfig):
+    base = None if path is None else _load_config(path)
+    if path is not None and isinstance(base, ConceptHashConfig) and args.method == CONCEPTHASH:
         return _load_for_fine_tuning(path, args.config_kwargs(), splits)
+    if isinstance(base, ConceptHashConfig | BaselineConfig):
+        raise ValueError(
+            f"{path} is a trained model, which only a ConceptHash is fine-tuned from: give a backbone to train "
+            f"--method {args.method} on"
+        )
     new: dict[str, Any] = {"class_names": splits.class_names, "template": splits.template, "preset": args.preset}
     new |= args.config_kwargs()
     if path is not None:
         text = text_source(path, args.text_model_name_or_path) or TEXT
+        if args.method != CONCEPTHASH:
+            return BaselineModel.from_backbone(path, method=args.method, text=text, **new), None
         return ConceptHashModel.from_backbone(path, text=text, **new), load_tokenizer(text)
     # transformers saves on the first process only, so all read what that one has written
     state = PartialState()
@@ -433,7 +456,12 @@ def load_model(args: ModelArguments, splits: PhotoSplits) -> tuple[ConceptHashMo
     if state.is_main_process:
         save_toy_clip(folder, splits.class_names)
     state.wait_for_everyone()
-    model, tokenizer = ConceptHashModel.from_clip(folder, **new), AutoTokenizer.from_pretrained(folder)
+    model: Model
+    tokenizer = None
+    if args.method != CONCEPTHASH:
+        model = BaselineModel.from_backbone(folder, method=args.method, **new)
+    else:
+        model, tokenizer = ConceptHashModel.from_clip(folder, **new), AutoTokenizer.from_pretrained(folder)
     model.config.base_model_name_or_path = None
     state.wait_for_everyone()
     if state.is_main_process:
@@ -473,16 +501,14 @@ def _load_for_fine_tuning(
     return model, tokenizer
 
 
-def write_outputs(
+def write_figure(
     folder: Path,
     model: ConceptHashModel,
     processor: BaseImageProcessor,
-    results: dict[str, Any],
     query_photos: PhotoDataset | StreamingPhotoDataset,
     splits: PhotoSplits,
 ) -> None:
-    """What belongs beside the weights: results, a first picture."""
-    write_json(folder / "all_results.json", results)
+    """A first picture, beside the weights: where the concepts look."""
     shown = some_photos(query_photos, 4)
     names = [class_names_of(photo["labels"], splits.query_class_names) for photo in shown]
     captions = [", ".join(map(clean_class_name, words)) for words in names]
