@@ -1,0 +1,143 @@
+"""Tables and a picture of the rows that `compare_methods.py` has written.
+
+    python examples/benchmarks/method_tables.py                        # of method_rows.jsonl
+    python examples/benchmarks/method_tables.py rows.jsonl --figure methods.png
+
+A table for each set of photos and protocol; means over seeds, whose number stands in brackets where there are several.
+"""
+
+import argparse
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from concepthash_hf.methods import METHODS
+from concepthash_hf.metrics.figures import STYLE
+
+ROWS = Path(__file__).with_name("method_rows.jsonl")
+SETTING = ("photos", "backbone", "size", "steps")
+OURS = {"concepthash": "**ConceptHash**", "concepthash_paper": "ConceptHash, published recipe"}
+
+Rows = list[dict[str, Any]]
+
+
+def main() -> None:
+    """Print the tables; draw, if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path, nargs="?", default=ROWS)
+    parser.add_argument("--figure", type=Path, help="where the picture goes: mAP against bits")
+    args = parser.parse_args()
+    rows = read(args.rows)
+    print("\n\n".join(f"{heading(group[0])}\n\n{table(group)}" for group in groups(rows).values()))
+    if args.figure:
+        figure(rows).savefig(args.figure, dpi=160)
+
+
+def read(file: Path) -> Rows:
+    """One row for each run and side (queries@database)."""
+    runs = [json.loads(line) for line in file.read_text().splitlines()]
+    if not runs:
+        raise SystemExit(f"error: {file} has no rows yet: compare_methods.py writes them")
+    return [run | {"side": side} | found for run in runs for side, found in run["measured"].items()]
+
+
+def groups(rows: Rows) -> dict[tuple, Rows]:
+    """Rows that are compared with each other."""
+    found = defaultdict(list)
+    for row in rows:
+        found[*(row[name] for name in SETTING), row["side"]].append(row)
+    return dict(found)
+
+
+def heading(row: dict[str, Any]) -> str:
+    """What a table is of."""
+    size = f", {row['size']} px" if row["size"] else ""
+    return f"### {row['photos']}, {row['side']}: {row['backbone']}{size}, {row['steps']} steps, batch 32"
+
+
+def table(rows: Rows) -> str:
+    """Markdown: a line for each method, best first."""
+    bits = sorted({row["num_bits"] for row in rows})
+    columns = [f"mAP, {number} bits" for number in bits]
+    columns += [f"P@1, {bits[-1]} bits", "of wrong P@1 in the family", "mAP in the family", "s"]
+    lines = [f"| method | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+    by_method = defaultdict(list)
+    for row in rows:
+        by_method[row["method"]].append(row)
+    for method, of_it in sorted(by_method.items(), key=lambda item: -best(item[1])):
+        cells = [cell(chosen(of_it, number), "map") for number in bits]
+        longest = chosen(of_it, bits[-1])
+        cells += [cell(longest, name) for name in ("precision@1", "wrong_top1_in_family", "map_in_family")]
+        seconds = statistics.mean(row["train_runtime"] + row["hash_runtime"] for row in of_it)
+        lines.append(f"| {title(method)} | {' | '.join(cells)} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def figure(rows: Rows) -> plt.Figure:
+    """A panel for each table: mAP against bits, ConceptHash in front."""
+    by_group = groups([row for row in rows if "-" not in row["method"]])
+    with plt.rc_context(STYLE):
+        drawn, panels = plt.subplots(
+            1, len(by_group), figsize=(1 + 4.2 * len(by_group), 4.4), squeeze=False, sharey=True, layout="constrained"
+        )
+        methods = [method for method in (*OURS, *METHODS) if any(row["method"] == method for row in rows)]
+        colours = plt.get_cmap("tab20").colors
+        for panel, of_it in zip(panels[0], by_group.values(), strict=True):
+            bits = sorted({row["num_bits"] for row in of_it})
+            for number, method in enumerate(methods):
+                found = [(k, mean(chosen(of_it, k, method), "map")) for k in bits if chosen(of_it, k, method)]
+                ours = method == "concepthash"
+                width, order = (3, 9) if ours else (1.3, 3)
+                colour = "black" if ours else colours[number % len(colours)]
+                label = title(method).strip("*")
+                panel.plot(
+                    *zip(*found, strict=True) if found else ((), ()),
+                    "o-",
+                    c=colour,
+                    lw=width,
+                    zorder=order,
+                    label=label,
+                )
+            panel.set(title=f"{of_it[0]['photos']}, {of_it[0]['side']}", xlabel="bits", xscale="log", xticks=bits)
+            panel.set_xticks(bits, [str(number) for number in bits])
+            panel.minorticks_off()
+        panels[0][0].set(ylabel="mAP over the whole ranking", ylim=(0, 1))
+        drawn.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center")
+    return drawn
+
+
+def chosen(rows: Rows, num_bits: int, method: str | None = None) -> Rows:
+    """Those of so many bits, and of a method."""
+    return [row for row in rows if row["num_bits"] == num_bits and method in (None, row["method"])]
+
+
+def best(rows: Rows) -> float:
+    """The mean mAP at the most bits that there are."""
+    return mean(chosen(rows, max(row["num_bits"] for row in rows)), "map")
+
+
+def mean(rows: Rows, name: str) -> float:
+    """Over seeds."""
+    return statistics.mean(row[name] for row in rows)
+
+
+def cell(rows: Rows, name: str) -> str:
+    """A number, or nothing where there is none."""
+    there = [row for row in rows if row[name] is not None]
+    seeds = f" ({len(there)})" if len(there) > 1 else ""
+    return f"{mean(there, name):.3f}{seeds}" if there else ""
+
+
+def title(method: str) -> str:
+    """How a method is written."""
+    if method in METHODS:
+        return METHODS[method].title
+    return OURS.get(method) or f"ConceptHash, {method.partition('-')[2].replace('_', ' ')}"
+
+
+if __name__ == "__main__":
+    main()
