@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import save_tiny_clip, tiny_model
+from common import save_tiny_clip, tiny_config, tiny_model
 from transformers import AutoModel
 
 import concepthash_hf
-from concepthash_hf import ConceptHashConfig, ConceptHashModel
+from concepthash_hf import BaselineConfig, BaselineModel, ConceptHashModel
 from concepthash_hf.hub import add_code, push_to_hub
 from concepthash_hf.model_card import update_model_card
 from concepthash_hf.small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
@@ -21,10 +21,15 @@ SOURCE = Path(concepthash_hf.__file__).parent
 CARD = '# Birds\n\nOurs.\n\n```python\nmodel_id = "run"\nmodel = load(model_id)\n```\n\n## Photos\n\nmodel_id = none\n'
 
 
-@pytest.fixture(scope="module")
-def with_code(tmp_path_factory) -> Path:
+def tiny_baseline() -> BaselineModel:
+    config = tiny_config().vision_config
+    return BaselineModel(BaselineConfig(vision_config={"backbone_config": config.backbone_config}, num_bits=12))
+
+
+@pytest.fixture(scope="module", params=[tiny_model, tiny_baseline])
+def with_code(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
+    request.param().save_pretrained(folder)
     add_code(folder)
     return folder
 
@@ -61,10 +66,11 @@ def test_saving_a_model_writes_no_code(tmp_path):
 
 def test_the_way_of_transformers_works_too(with_code, tmp_path, monkeypatch):
     """`register_for_auto_class`, then save: the same files and the same auto_map."""
-    for kind, name in ((ConceptHashConfig, "AutoConfig"), (ConceptHashModel, "AutoModel")):
+    model = AutoModel.from_pretrained(with_code)
+    for kind, name in ((type(model.config), "AutoConfig"), (type(model), "AutoModel")):
         monkeypatch.setattr(kind, "_auto_class", None)
         kind.register_for_auto_class(name)
-    tiny_model().save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
     ours, theirs = ({path.name for path in folder.iterdir()} for folder in (with_code, tmp_path))
     assert ours == theirs
     auto_maps = [json.loads((folder / "config.json").read_text())["auto_map"] for folder in (with_code, tmp_path)]
@@ -73,7 +79,7 @@ def test_the_way_of_transformers_works_too(with_code, tmp_path, monkeypatch):
 
 def test_the_installed_package_is_used_where_it_is(with_code):
     """Code beside the weights is for others; nobody who has the package must trust it."""
-    assert type(AutoModel.from_pretrained(with_code)) is ConceptHashModel
+    assert type(AutoModel.from_pretrained(with_code)) in (ConceptHashModel, BaselineModel)
 
 
 def test_adding_code_twice_changes_nothing(with_code, tmp_path):

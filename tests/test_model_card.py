@@ -12,8 +12,10 @@ from common import tiny_config
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from concepthash_hf import BaselineConfig
 from concepthash_hf.data import load_photos
 from concepthash_hf.data.toy_birds import draw_bird
+from concepthash_hf.methods import METHODS
 from concepthash_hf.model_card import CardPhotos, model_card, update_model_card, write_model_card
 from concepthash_hf.quoting import one_line
 
@@ -179,6 +181,30 @@ def test_the_snippets_are_python_that_ruff_would_not_change():
     for snippet in re.findall(r"```python\n(.*?)```", card_of(), re.DOTALL):
         compile(snippet, "card", "exec")
         assert max(map(len, snippet.splitlines())) <= 119
+
+
+@pytest.mark.parametrize(("method", "objective"), [("csq", "CSQ"), ("orthohash_language", "OrthoHash")])
+def test_a_card_of_another_method(method, objective):
+    """It names the method and who made it, and speaks of no concepts."""
+    config = BaselineConfig(
+        vision_config={"backbone_config": a_config().vision_config.backbone_config},
+        id2label=a_config().id2label,
+        num_bits=12,
+        method=method,
+        **METHODS[method].config_fields(),
+    )
+    card = str(model_card(config, PHOTOS, "someone/pond-12", RESULTS, license="cc-by-4.0"))
+    assert f"# {METHODS[method].title}, 12 bits, Pond birds" in card
+    assert f"The method: {METHODS[method].citation}." in card and f"`objectives.{objective}`" in card
+    assert "from concepthash_hf import BaselineModel" in card and "**mAP 0.8765**" in card
+    said = card.split("---", 2)[2].replace("trained here beside ConceptHash to compare with", "")
+    said = said.replace("num_concepts=1", "").replace("concepthash_hf", "")
+    assert not re.search("concept", said, re.IGNORECASE)
+    assert "\n\n\n" not in card
+    python = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert len(python) == 2 and all(ast.parse(snippet) for snippet in python)
+    untrained = str(model_card(config, PHOTOS, "someone/pond-12"))
+    assert f"--method {method} --num_bits 12" in untrained
 
 
 def test_writing_it_beside_a_model(tmp_path):

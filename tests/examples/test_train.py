@@ -21,7 +21,7 @@ from runs import WRITTEN, files_in, state_of
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig
 
 import concepthash_hf.data.load
-from concepthash_hf import ConceptHashModel
+from concepthash_hf import BaselineModel, ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.data.toy_birds import SPECIES, draw_bird, toy_birds
 from concepthash_hf.hashing import hash_dataset
@@ -169,6 +169,43 @@ def test_a_signal_keeps_what_is_done(tmp_path, number, launcher):
     resumed = subprocess.run([*command, found[1], "--resume_from_checkpoint", "run"], **options, check=False)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert {path.name for path in (tmp_path / "run").iterdir()} == WRITTEN | {f"checkpoint-{found[1]}"}
+
+
+# --- another method
+
+
+def test_another_method(run, few_toy_birds, tmp_path):
+    """The default run with one; its folder is measured by evaluate.py, and knows what it is."""
+    printed = run("--method", "csq", "--num_train_epochs", 1, "--output_dir", "csq")
+    assert {path.name for path in (tmp_path / "csq").iterdir()} == WRITTEN - {
+        *("concepts.png", "tokenizer.json", "tokenizer_config.json")
+    }
+    results = json.loads((tmp_path / "csq" / "all_results.json").read_text())
+    assert results["method"] == "csq" and {"train_centre", "train_quantization"} <= results.keys()
+    assert f"mAP {results['eval_map']:.4f}" in printed
+    assert "# CSQ, 32 bits, toy birds" in (tmp_path / "csq" / "README.md").read_text()
+    model = AutoModel.from_pretrained(tmp_path / "csq")
+    assert isinstance(model, BaselineModel) and model.config.base_model_name_or_path is None
+    evaluate = SCRIPT.with_name("evaluate.py")
+    run.func(evaluate, "--model_name_or_path", "csq", "--output_dir", "measured")
+    found = json.loads((tmp_path / "measured" / "evaluation.json").read_text())
+    assert found["retrieval"]["map"] == results["eval_map"]
+
+
+def test_another_method_on_a_frozen_backbone(run, photos, clip, tmp_path):
+    """Without adapters: the CLS token is kept in place of photos."""
+    save_backbone(tmp_path / "dinov2", "dinov2")
+    words = ["--dataset", photos, "--model_name_or_path", "dinov2", "--text_model_name_or_path", clip, "--num_bits", 2]
+    run(*words, "--method", "linear_language", "--per_device_train_batch_size", 8, "--output_dir", "run")
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["cached_views"] == 1 and results["arguments"]["learning_rate"] == 1e-2
+    for options, message in (
+        (["--method", "csq", "--num_concepts", 2], r"BaselineConfig has no \['num_concepts'\]"),
+        (["--method", "csq", "--model_name_or_path", "run"], "run is a trained model, which only a ConceptHash is"),
+        (["--method", "orthohash_language", "--num_bits", 8], "3 class embeddings have 2 principal components, not 8"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            run(*words, *options)
 
 
 # --- photos in folders
