@@ -19,6 +19,8 @@ _MODULES = {
     f"{_PACKAGE}.configuration_concepthash": f"{_PACKAGE}.modeling_concepthash",
     f"{_PACKAGE}.configuration_baseline": f"{_PACKAGE}.modeling_baseline",
 }
+# while one of them is being imported, the others cannot be
+_CONFIGURATIONS = {f"{_PACKAGE}.configuration_hashing", *_MODULES}
 _AUTO = "transformers.models.auto"
 
 
@@ -102,7 +104,7 @@ _being_imported: set[str] = set()
 
 def _register() -> None:
     """Do what can be done by now; while a configuration is being imported nothing can, and then this is called."""
-    if _MODULES.keys() & _being_imported:
+    if _CONFIGURATIONS & _being_imported:
         return
     for name, step in _STEPS.items():
         if name in sys.modules and name not in _being_imported | _done:
@@ -116,7 +118,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in _STEPS and fullname not in _MODULES:
+        if fullname not in _STEPS and fullname not in _CONFIGURATIONS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
