@@ -1,6 +1,6 @@
 """Other methods beside ConceptHash, on equal terms: the same backbone, photos, adapters, steps, optimizer and metric.
 
-    python examples/benchmarks/compare_methods.py --dataset path/to/cub100 path/to/flowers102 \
+    OMP_NUM_THREADS=1 python examples/benchmarks/compare_methods.py --dataset path/to/cub100 path/to/flowers102 \
         --model_name_or_path path/to/dinov2-small --text_model_name_or_path path/to/clip --image_size 112
 
 Every run adds a JSON row to `method_rows.jsonl`; runs that are there already are left out, so that the same command
