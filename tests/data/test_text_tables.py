@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from concepthash_hf.data.text_tables import read_csv, read_json
@@ -36,8 +36,11 @@ def as_csv(names, rows, separator, quoting, end):
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     st.sampled_from(["\n", "\r\n"]),
 )
+@example((["0", "1"], [["", "\r0"]]), ",", csv.QUOTE_ALL, "utf-8", "\n")
 def test_what_was_written_is_read(tmp_path_factory, table, separator, quoting, encoding, end):
     names, rows = table
+    # before Python 3.13 a carriage return is written without quotes, and is then the end of a line
+    assume(quoting == csv.QUOTE_ALL or not any("\r" in cell for row in rows for cell in row))
     if len(names) == 1:
         separator = ","  # nothing tells which it is
     file = tmp_path_factory.mktemp("csv") / "photos.csv"
