@@ -20,6 +20,7 @@ import pytest
 from bird_photos import NAMES, save_untrained, write_photos
 from hub_server import TOKEN, HubServer
 from PIL import Image
+from runs import forget_accelerate
 from test_hasher import phone_photo
 
 import concepthash_hf.data.load
@@ -55,6 +56,7 @@ def typed(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*words: object, status: int = 0) -> list[str]:
+        forget_accelerate()  # a command is a process of its own
         monkeypatch.setattr(sys, "argv", ["concepthash", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -506,11 +508,17 @@ class TestServe:
             process.kill()
             process.wait()
 
-    def test_without_gradio_it_says_what_to_install(self, typed, indexed, monkeypatch):
-        monkeypatch.setitem(sys.modules, "gradio", None)
-        for name in [name for name in sys.modules if name.startswith("concepthash_hf.app")]:
-            monkeypatch.delitem(sys.modules, name)
-        assert typed("serve", indexed, status=1) == ['error: the page needs gradio: pip install "concepthash_hf[app]"']
+    def test_without_gradio_it_says_what_to_install(self, indexed):
+        code = f"""
+import sys
+sys.modules["gradio"] = None  # not to be had
+sys.argv = ["concepthash", "serve", {str(indexed)!r}]
+from concepthash_hf.cli import main
+main()
+"""
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+        assert ran.returncode == 1
+        assert ran.stderr.splitlines()[-1] == 'error: the page needs gradio: pip install "concepthash_hf[app]"'
 
     def test_what_is_no_index(self, typed, tmp_path):
         (tmp_path / "empty").mkdir()

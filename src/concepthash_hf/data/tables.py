@@ -140,7 +140,7 @@ def _open(file: Path, streaming: bool) -> Photos:
         return _from_columns(file, columns)
     try:
         num_columns = pq.read_metadata(file).num_columns
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read as parquet: {error}") from None
     _check_number_of_columns(num_columns, file)
     try:
