@@ -1,6 +1,7 @@
 """What many tests need: the shared material, tiny models, no network."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,6 +13,9 @@ import torch
 # a busy machine is no failure
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+# a shell ignores it for what runs in the background, and so would every process that a test starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
 
