@@ -19,6 +19,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -272,6 +273,8 @@ def quietly(function: Callable[..., Any], *args: Any) -> None:
 def be_quiet() -> None:
     """Show neither progress nor warnings, in this process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    for bars in (tqdm, tqdm.__base__):  # the lock that processes share stays shut when one is killed that holds it
+        bars.set_lock(threading.RLock())
 
 
 # --- what is saved
