@@ -93,12 +93,18 @@ class Page:
         return message
 
 
-@contextmanager
-def chromium(profile: Path) -> Iterator[Page]:
-    """Start Chromium with a fresh profile; skips the test where there is none."""
+def system_chromium() -> str:
+    """The system's Chromium; skips the test where there is none."""
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if binary is None:
         pytest.skip("needs Chromium (on Debian: apt-get install chromium)")
+    return binary
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Page]:
+    """Start Chromium with a fresh profile; skips the test where there is none."""
+    binary = system_chromium()
     theirs_in, to_browser = os.pipe()
     from_browser, theirs_out = os.pipe()
     # out of the way of 3 and 4, where Chromium expects them

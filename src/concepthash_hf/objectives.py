@@ -6,6 +6,7 @@ same multi-hot; t the width of class embeddings.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from .losses import binary_cosine_logits, cosine_logits, margin_cross_entropy
 Terms = dict[str, Tensor]
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Code logits and labels -> loss terms.
 
     Args:
@@ -43,6 +44,7 @@ class Objective(nn.Module):
         super().__init__()
         self.num_bits, self.num_classes = num_bits, num_classes
 
+    @abstractmethod
     def forward(self, code_logits: Tensor, labels: Tensor) -> Terms:
         """Compute the terms of the loss.
 
@@ -53,7 +55,6 @@ class Objective(nn.Module):
         Returns:
             float32 scalars by name, weighted: the loss is their sum.
         """
-        raise NotImplementedError
 
     def draw(self) -> None:
         """Draw what is random and not learned, such as a codebook."""

@@ -1,6 +1,5 @@
 """A collection with hostile names and values, and a real server and browser for it."""
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from bird_photos import save_untrained
+from browser import system_chromium
 from hostile_birds import HOSTILE, write_collection
 
 from concepthash_hf import ConceptHasher
@@ -88,9 +88,7 @@ def client(served) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def chromium():
     """Chromium of the system, driven by playwright, which downloads none."""
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if binary is None:
-        pytest.skip("needs Chromium (on Debian: apt-get install chromium)")
+    binary = system_chromium()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

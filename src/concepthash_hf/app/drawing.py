@@ -11,6 +11,7 @@ import jinja2
 from PIL import Image
 
 from ..explain.figure_parts import CONCEPT_COLOURS, concept_colour
+from ..html_templates import html_environment
 from ..index import CodeSpec
 from ..quoting import one_line
 from .concepts import ConceptDescription
@@ -83,13 +84,7 @@ def _render(template: str, **values: Any) -> str:
 
 @cache
 def _templates() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment(__package__)
     environment.filters |= {
         "address": thumbnail_address,
         "as_key": json.dumps,

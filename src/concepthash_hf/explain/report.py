@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from ..html_templates import html_environment
 from ..whole_files import write_file
 from .figure_parts import concept_colour, zeros_and_ones
 from .gallery import ConceptGallery, bits_in_words
@@ -166,13 +167,7 @@ class Report:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment(__package__)
     environment.filters |= {"data_uri": _data_uri, "number": _number, "heat": _heat, "zeros_and_ones": zeros_and_ones}
     environment.filters |= {"bits_in_words": bits_in_words, "which_bits": _which_bits}
     environment.globals |= {"colour": _css_colour, "tile": TILE, "thumbnail": THUMBNAIL, "marks": _MARKS}
