@@ -29,6 +29,7 @@ from .methods import method_named
 from .modeling_hashing import HashingPreTrainedModel, HashingTower
 from .objectives import Objective, make_objective
 from .presets import Preset, adapter_fields
+from .sdpa import kernel_of
 
 
 @dataclass
@@ -117,7 +118,7 @@ class BaselineVisionModel(HashingTower, BaselinePreTrainedModel):
         super().__init__(config)
         backbone, family = cast(Any, config.backbone_config), family_of(config.backbone_config)
         # the layers read this one
-        backbone._attn_implementation = config._attn_implementation
+        backbone._attn_implementation = kernel_of(config._attn_implementation)
         self._input_embed_layer = family.model._input_embed_layer
         width, eps = config.hidden_size, config.layer_norm_eps
         self.num_prefix_tokens = family.num_prefix_tokens(backbone)

@@ -37,6 +37,7 @@ from .modeling_hashing import HashingPreTrainedModel, HashingTower
 from .presets import Preset
 from .read_outs import READ_OUTS, RegionReadOut
 from .regions import RegionHead, RegionStates
+from .sdpa import kernel_of
 
 
 @dataclass
@@ -152,7 +153,7 @@ class ConceptHashVisionModel(HashingTower, ConceptHashPreTrainedModel):
         super().__init__(config)
         backbone, family = config.backbone_config, family_of(config.backbone_config)
         # the layers read this one
-        backbone._attn_implementation = config._attn_implementation
+        backbone._attn_implementation = kernel_of(config._attn_implementation)
         self._input_embed_layer = family.model._input_embed_layer
         width, eps = config.hidden_size, config.layer_norm_eps
         self.num_prefix_tokens = family.num_prefix_tokens(backbone)

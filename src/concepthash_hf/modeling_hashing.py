@@ -20,6 +20,7 @@ from .codes import binarize, pack_bits
 from .configuration_hashing import HashingConfig
 from .modes import evaluating
 from .saved_weights import CHECKSUMS, check_belong, save_together
+from .sdpa import kernel_of
 from .small_checkpoints import VARIANT, SmallCheckpoint, leave_out_base
 from .whole_files import complete_interrupted
 
@@ -175,7 +176,7 @@ class HashingPreTrainedModel(PreTrainedModel):
         """Choose how attention is computed: see `transformers.PreTrainedModel.set_attn_implementation`."""
         super().set_attn_implementation(attn_implementation, *args, **kwargs)
         tower = self.base_model.config
-        tower.backbone_config._attn_implementation = tower._attn_implementation  # which the layers read
+        tower.backbone_config._attn_implementation = kernel_of(tower._attn_implementation)  # which the layers read
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that come from the models this one was built on."""
