@@ -33,6 +33,7 @@ DESIGNS = {
     "late": {
         "first_adapted_layer": 1,
         "match_token_scale": True,
+        "start_at_cls": True,
         "apply_last_norm": True,
         "shared_hash_function": False,
         "centroid_std": 0.05,
@@ -111,6 +112,7 @@ def test_the_forward_is_what_the_docstrings_say(folders, family, design):
         if design == "late":
             scale = torch.stack([photo[prefix:].pow(2).mean().sqrt() for photo in states]).view(4, 1, 1)
             concepts = F.layer_norm(concepts, concepts.shape[-1:]) * scale
+            concepts = states[:, :1] + concepts if prefix else concepts
         elif family == "clip_vision_model":
             concepts = theirs.pre_layrnorm(concepts)
         states = torch.cat([states, concepts], 1)

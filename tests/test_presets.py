@@ -18,11 +18,13 @@ def test_paper_is_the_published_design():
     config = ConceptHashConfig().vision_config
     assert (config.first_adapted_layer, config.adapter_dim, config.shared_hash_function) == (0, 384, True)
     assert (config.match_token_scale, config.apply_last_norm, config.prompt_block) == (False, False, True)
+    assert not config.start_at_cls
 
 
 def test_fast_joins_late_but_on_a_clip():
     fields = model_fields("fast", Dinov2Config(hidden_size=384, num_hidden_layers=12))
     assert (fields["first_adapted_layer"], fields["adapter_dim"], fields["match_token_scale"]) == (8, 192, True)
+    assert fields["start_at_cls"]
     fields = model_fields("fast", CLIPVisionConfig(hidden_size=768))
     assert (fields["first_adapted_layer"], fields["adapter_dim"], fields["match_token_scale"]) == (0, 192, False)
     assert training_fields("fast", 8)["learning_rate"] == 2 * training_fields("fast", 0)["learning_rate"]

@@ -63,6 +63,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "raw_words": {"binarize_class_embeddings": False},
     **{f"no_{loss}": {f"{loss}_weight": 0.0} for loss in ("classification", "quantization", "concept", "diversity")},
     **{f"{number}_concepts": {"num_concepts": number} for number in (1, 2, 8)},
+    "tokens_alone": {"start_at_cls": False},
     "shared_hash_function": {"shared_hash_function": True},
     "narrow_adapters": {"adapter_dim": 48},
     "wide_adapters": {"adapter_dim": 384},

@@ -40,6 +40,9 @@ class ConceptHashVisionConfig(_OfConceptHash, HashingVisionConfig):
             there are adapters. Layers before it work as in the bare backbone.
         match_token_scale: whether concept tokens join at the root mean square of the photo's patch tokens; else as
             they are, which suits a backbone that normalises its input (CLIP, with `first_adapted_layer=0`).
+        start_at_cls: whether concept tokens are added to the photo's CLS token where they join, so that they begin
+            with what the backbone knows of the whole photo; else, and in a backbone without one (SigLIP), they join
+            alone. With `read_out="regions"` each is added to the CLS token of its region, whatever stands here.
         apply_last_norm: whether concepts are read after the backbone's last layer norm, or before.
         shared_hash_function: whether one hash function serves all concepts, or each has its own.
         prompt_block: whether a small transformer block prepares the concept tokens (the paper's), or they are
@@ -71,6 +74,7 @@ class ConceptHashVisionConfig(_OfConceptHash, HashingVisionConfig):
     prompt_dim: int | None = None
     num_concepts: int = 4
     match_token_scale: bool = False
+    start_at_cls: bool = False
     shared_hash_function: bool = True
     prompt_block: bool = True
     prompt_num_heads: int = 8

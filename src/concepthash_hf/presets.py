@@ -26,10 +26,11 @@ def model_fields(preset: Preset, backbone: PreTrainedConfig, read_out: str = "at
 
     Returns:
         Nothing for `paper`, whose values are the config's defaults. For `fast`: concept tokens that are parameters
-        themselves join at two thirds of the depth, at the scale of the patch tokens, and are read after the last layer
-        norm by a hash function each; adapters of half the width from there on. A CLIP has few patches and a norm
-        before its first layer: there they join at once, with adapters of a quarter of the width, if they see the whole
-        photo. With regions there is no diversity loss: concepts that see different patches look at different places.
+        themselves join at two thirds of the depth, at the scale of the patch tokens and added to the CLS token, and
+        are read after the last layer norm by a hash function each; adapters of half the width from there on. A CLIP
+        has few patches and a norm before its first layer: there they join at once, with adapters of a quarter of the
+        width, if they see the whole photo. With regions there is no diversity loss: concepts that see different
+        patches look at different places.
 
     Raises:
         ValueError: if there is no such preset.
@@ -42,6 +43,7 @@ def model_fields(preset: Preset, backbone: PreTrainedConfig, read_out: str = "at
     return {
         "first_adapted_layer": 0 if at_once else backbone.num_hidden_layers * 2 // 3,
         "match_token_scale": not at_once,
+        "start_at_cls": True,
         "adapter_dim": backbone.hidden_size // (4 if at_once else 2),
         "prompt_block": False,
         "apply_last_norm": True,

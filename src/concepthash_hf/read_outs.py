@@ -27,6 +27,7 @@ class AttentionReadOut(nn.Module):
     def __init__(self, config: ConceptHashVisionConfig):
         super().__init__()
         self.num_prefix_tokens = family_of(config.backbone_config).num_prefix_tokens(config.backbone_config)
+        self.start_at_cls = config.start_at_cls and self.num_prefix_tokens > 0
 
     def check_learned(self) -> None:
         """Nothing had to be learned before."""
@@ -92,6 +93,8 @@ class AttentionReadOut(nn.Module):
             The concepts `(B, M, d)` and the last layer's attention of them to the patches `(B, M, N)`.
         """
         num_concepts = concept_tokens.shape[1]
+        if self.start_at_cls:
+            concept_tokens = states[:, :1] + concept_tokens
         states = torch.cat([states, concept_tokens], dim=1)
         concepts, attentions = encoder(states, num_concepts, all_tokens, **kwargs)
         return concepts, attentions[..., self.num_prefix_tokens : -num_concepts]
