@@ -187,6 +187,23 @@ def test_photos_says_what_is_understood(typed, birds):
     assert first == f"{NAMES[0]}: 5 photos" and last.startswith(f"next: concepthash index {flat}")
 
 
+def test_two_indexes_are_searched_as_one(typed, birds, saved, tmp_path):
+    expected = ConceptHasher(saved).index(birds).search(str(birds / NAMES[2] / "1.png"), k=20)
+    (tmp_path / "more").mkdir()
+    for name in NAMES[:2]:
+        (birds / name).rename(tmp_path / "more" / name)
+    for photos in (birds, tmp_path / "more"):
+        typed("index", photos, "--model", saved)
+    both = ["--index", "outputs/index-birds", "--index", "outputs/index-more"]
+    asked = ["search", birds / NAMES[2] / "1.png", "-k", 20]
+    (found,) = json.loads("\n".join(typed(*asked, *both, "--json")))
+    assert {hit["id"]: hit["distance"] for hit in found["hits"]} == {hit.id: hit.distance for hit in expected}
+    Path("outputs/shards.json").write_text('{"shards": ["index-birds", "index-more"]}')
+    assert json.loads("\n".join(typed(*asked, "--index", "outputs", "--json"))) == [found]
+    assert typed(*asked, *both)[0] == "20 photos in outputs/index-birds, outputs/index-more"
+    assert "in one shard only" in typed(*asked, *both[:2], *both[:2], status=1)[-1]
+
+
 def test_from_photos_to_hits_to_why(typed, birds, saved, tmp_path):
     first, *_, summary, last = typed("index", birds, "--model", saved)
     assert first == "birds: 20 photos" and summary == "20 photos in outputs/index-birds: +20 new, 0 changed, 0 gone"

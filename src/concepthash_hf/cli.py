@@ -55,6 +55,10 @@ Base = Annotated[
     typer.Option("--base_model_name_or_path", help="Where the backbone of a small checkpoint is now, if it moved."),
 ]
 Index = Annotated[str, typer.Option("--index", "-i", help="An index: a folder, a Hub id, or postgresql://...")]
+Indexes = Annotated[
+    list[str],
+    typer.Option("--index", "-i", help="An index: a folder, a Hub id, or postgresql://...; repeated, several as one."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 
 
@@ -229,7 +233,7 @@ def index(
 @_command()
 def search(
     queries: Annotated[list[str], typer.Argument(metavar="PHOTO_OR_WORDS...", help="Files, or class names in words.")],
-    index: Index,
+    index: Indexes,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Photos to find for each.")] = 10,
     concepts: Annotated[
         list[str] | None,
@@ -257,7 +261,7 @@ def search(
     if as_json:
         print(json.dumps([hits.to_dict() for hits in results], indent=2))
         return
-    print(f"{len(opened)} photos in {index}")
+    print(f"{len(opened)} photos in {', '.join(index)}")
     show(opened, results, weights, output)
     asked = [Path(query) for query in queries[:1] if Path(query).is_file()]
     found = [file for hit in results[0] if (file := opened.file_of(hit.id)) and not _is_same(file, asked)]
@@ -357,7 +361,9 @@ def duplicates(
 
     opened = open_index(index)
     if not isinstance(opened, HammingIndex):
-        raise ValueError("duplicates are looked for in an index in a folder or on the Hub, not in a database")
+        raise ValueError(
+            "duplicates are looked for in one index in a folder or on the Hub, not in several or a database"
+        )
     codes = opened.get_codes(opened.ids)
     groups = [group.tolist() for group in near_duplicates(codes, radius, opened.num_bits, opened.ids)]
     if as_json:

@@ -20,7 +20,7 @@ from .encoding import code_spec
 from .explain import ImageExplanation, MatchExplanation, explain_image, explain_match
 from .hashing import Pictures, apart
 from .index import CodeSpec, HammingIndex, ModelCodes, open_index
-from .index.opening import has_index
+from .index.opening import has_index, shard_locations
 from .language import embed_class_names, load_tokenizer
 from .launch import cores
 from .modeling_concepthash import ConceptHashPreTrainedModel
@@ -284,7 +284,7 @@ class ConceptHasher:
 
 
 def open_photo_index(
-    location: str | Path,
+    location: str | Path | Sequence[str | Path],
     model: "str | Path | ConceptHasher | None" = None,
     photos: str | Path | None = None,
     table: str = "concepthash_codes",
@@ -296,9 +296,9 @@ def open_photo_index(
     """Open an index that `PhotoIndex.save` wrote, or any other index of codes.
 
     Args:
-        location: a folder, a Hub id, or `postgresql://user@host/database`.
-        model: the model that made it; default what the folder says.
-        photos: where its photos are now; default where they were.
+        location: a folder, a Hub id, or `postgresql://user@host/database`; or several, see `index.open_index`.
+        model: the model that made it; default what the folder says, of several the first.
+        photos: where its photos are now; default where they were, of several those of the first.
         table: of the database.
         options: how photos that are elsewhere now are read; default as they were.
         mapped: leave the codes in their file, see `HammingIndex.load`.
@@ -308,12 +308,13 @@ def open_photo_index(
         ValueError: if it was made by another model, or the folder does not say by which.
         FileNotFoundError: if there is no index.
     """
-    codes = open_index(str(location), table, mapped)
-    source = Source.load(location) if Path(location).is_dir() else None
+    shards = shard_locations(str(location) if isinstance(location, str | Path) else [*map(str, location)])
+    codes = open_index(shards, table, mapped)
+    source = Source.load(shards[0]) if Path(shards[0]).is_dir() else None
     if not isinstance(model, ConceptHasher):
         if model is None and source is None:
             raise ValueError(
-                f"{location} does not say which model made it, {codes.spec.describe_model()}: give the model"
+                f"{shards[0]} does not say which model made it, {codes.spec.describe_model()}: give the model"
             )
         if model is None and source is not None:
             kwargs = {**source.model_kwargs, **kwargs}

@@ -164,7 +164,7 @@ class PhotoIndex:
         """Of all photos, in the order in which they were added.
 
         Raises:
-            ValueError: if the index is in a database.
+            ValueError: if the index is in a database, or of several.
         """
         return self._in_memory().ids.tolist()
 
@@ -421,7 +421,10 @@ class PhotoIndex:
 
     def _in_memory(self) -> HammingIndex:
         if not isinstance(self.codes, HammingIndex):
-            raise ValueError("an index in a database is searched here, and changed by examples/encode.py --database")
+            raise ValueError(
+                "several indexes searched as one, or one in a database, are not changed here: change the one that it "
+                "is about, or by examples/encode.py --database"
+            )
         return self.codes
 
 

@@ -215,6 +215,16 @@ def test_large_integers_are_ids(make_index):
     assert index.get_metadata(ids[[3, 0]]) == [{"number": 4}, {"number": 1}]
 
 
+def test_which_ids_are_there(make_index):
+    index = make_index(64, 4)
+    assert index.has(["b", "b"]).tolist() == [False, False]
+    index.add(random_codes(3, 64), ids=["a", "b", "c"], metadata=[{"n": i % 2} for i in range(3)])
+    assert index.has(["b", "nobody", "a", "b"]).tolist() == [True, False, True, True]
+    assert index.has([1, 2]).tolist() == [False, False]
+    assert index.has([]).tolist() == []
+    assert index.where({"n": 0}).has(["a", "b", "c"]).tolist() == [True, False, True]
+
+
 def test_no_metadata(make_index):
     index = make_index(64, 4)
     index.add(random_codes(2, 64))

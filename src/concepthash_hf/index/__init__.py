@@ -7,6 +7,7 @@ from .hamming import HammingIndex
 from .model_codes import ModelCodes
 from .opening import open_index
 from .results import RangeResult, SearchResult
+from .sharded import ShardedIndex
 from .votes import Vote, neighbour_vote
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ModelCodes",
     "RangeResult",
     "SearchResult",
+    "ShardedIndex",
     "Vote",
     "calibrate_names",
     "calibrate_radius",

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,14 @@ class CodeIndex(ABC):
         """
         return self._range_search(self._as_codes(codes), check_radius(radius))
 
+    def has(self, ids: ArrayLike) -> np.ndarray:
+        """Which of these ids are there, bool `(n,)`; none of the other kind are.
+
+        Args:
+            ids: integers or strings `(n,)`.
+        """
+        return self._has(as_ids(ids))
+
     def get_metadata(self, ids: ArrayLike) -> list[dict[str, Any]]:
         """The metadata rows of items, in the order of `ids`; empty dicts where there is none.
 
@@ -242,11 +250,7 @@ class CodeIndex(ABC):
         items = self.get_codes(near.ids.ravel()).reshape(*near.ids.shape, -1)
         distances = asymmetric_distances(logits, codes, items)
         first = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return SearchResult(
-            np.take_along_axis(near.ids, first, axis=1),
-            np.take_along_axis(distances, first, axis=1),
-            np.take_along_axis(near.concept_distances, first[..., None], axis=1),
-        )
+        return replace(near, distances=distances).at(first)
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -265,6 +269,9 @@ class CodeIndex(ABC):
 
     @abstractmethod
     def _range_search(self, codes: np.ndarray, radius: int) -> RangeResult: ...
+
+    @abstractmethod
+    def _has(self, ids: pa.Array) -> np.ndarray: ...
 
     @abstractmethod
     def _get_metadata(self, ids: pa.Array) -> list[dict[str, Any]]: ...

@@ -318,6 +318,9 @@ class HammingIndex(
         order = np.lexsort((positions, distances, queries))
         return RangeResult(offsets, self._rows.ids_at(positions[order]), distances[order], concept_distances[order])
 
+    def _has(self, ids: pa.Array) -> np.ndarray:
+        return self._rows.has(ids)
+
     def _get_metadata(self, ids: pa.Array) -> list[dict[str, Any]]:
         return self._rows.metadata_at(self._rows.positions_of(ids))
 

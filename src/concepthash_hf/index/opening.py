@@ -1,40 +1,75 @@
 """An index, wherever it is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
 
+from ..json_files import read_object
 from .base import CodeIndex
 from .files import INDEX_NAME
 from .hamming import HammingIndex
+from .sharded import ShardedIndex
 
 DATABASE = ("postgresql://", "postgres://")
+SHARDS_NAME = "shards.json"
 
 
-def open_index(location: str, table: str = "concepthash_codes", mapped: bool = False) -> CodeIndex:
-    """Open an index on disk, on the Hub or in a database.
+def open_index(location: str | Sequence[str], table: str = "concepthash_codes", mapped: bool = False) -> CodeIndex:
+    """Open an index on disk, on the Hub or in a database; or several as one, see `ShardedIndex`.
 
     Args:
-        location: a folder, a Hub id, or `postgresql://user@host/database`.
+        location: a folder, a Hub id, or `postgresql://user@host/database`; a list of these; or a file of the name
+            `shards.json`, or its folder, that names the folders of shards: `{"shards": ["birds-1", "birds-2"]}`, from
+            where it lies.
         table: of the database.
-        mapped: of a folder, see `HammingIndex.load`.
+        mapped: of folders, see `HammingIndex.load`.
 
     Raises:
         FileNotFoundError: if there is no index in the folder, or neither a folder nor anything on the Hub.
-        ValueError: if it is damaged.
+        ValueError: if it is damaged, or several do not go together.
     """
-    if location.startswith(DATABASE):
+    locations = shard_locations(location)
+    if len(locations) > 1:
+        return ShardedIndex([open_index(each, table, mapped) for each in locations])
+    (where,) = locations
+    if where.startswith(DATABASE):
         from .postgres import PostgresIndex  # needs the extra "pgvector"
 
-        return PostgresIndex(location, table=table)
-    if Path(location).exists():
-        return HammingIndex.load(location, mapped=mapped)
+        return PostgresIndex(where, table=table)
+    if Path(where).exists():
+        return HammingIndex.load(where, mapped=mapped)
     try:
-        return HammingIndex.from_pretrained(location)
+        return HammingIndex.from_pretrained(where)
     except (OSError, HFValidationError) as error:
         raise FileNotFoundError(
-            f"there is no index {location}: no such folder, and none that could be had from the Hub ({error})"
+            f"there is no index {where}: no such folder, and none that could be had from the Hub ({error})"
         ) from error
+
+
+def shard_locations(location: str | Sequence[str]) -> list[str]:
+    """Where the shards of an index are; one that is whole is its only shard.
+
+    Args:
+        location: see `open_index`.
+
+    Raises:
+        ValueError: if none is named, or the file that names them is damaged.
+    """
+    if not isinstance(location, str):
+        if not location:
+            raise ValueError("no index is named: give a folder, or several")
+        return [shard for each in location for shard in shard_locations(each)]
+    path = Path(location)
+    if path.name != SHARDS_NAME:
+        path /= SHARDS_NAME
+    if not path.is_file():
+        return [location]
+    remedy = 'it names folders, such as {"shards": ["birds-1", "birds-2"]}'
+    shards = read_object(path, {"shards": list}, remedy)["shards"]
+    if not shards or not all(isinstance(shard, str) and (path.parent / shard).is_dir() for shard in shards):
+        raise ValueError(f"{path} should name folders that are there, found {shards}: {remedy}")
+    return [str(path.parent / shard) for shard in shards]
 
 
 def has_index(folder: str | Path) -> bool:

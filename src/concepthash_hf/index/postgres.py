@@ -205,6 +205,14 @@ class PostgresIndex(CodeIndex):
         offsets = np.concatenate([[0], np.cumsum(hits.counts(len(codes)))])
         return RangeResult(offsets, hits.ids, hits.distances, hits.concept_distances)
 
+    def _has(self, ids: pa.Array) -> np.ndarray:
+        with self._database.transaction() as cursor:
+            there: set[Any] = set()
+            if self._table.has_integer_ids(cursor) == pa.types.is_integer(ids.type):
+                query = "SELECT id FROM {table} AS item WHERE id = ANY(%(ids)s) AND {condition}"
+                there = {id for (id,) in self._select(cursor, query, ids=ids.to_pylist())}
+        return np.array([id in there for id in ids.to_pylist()], dtype=bool)
+
     def _get_metadata(self, ids: pa.Array) -> list[dict[str, Any]]:
         with self._database.transaction() as cursor:
             return self._look_up(cursor, "metadata", ids)
@@ -215,11 +223,7 @@ class PostgresIndex(CodeIndex):
 
     def _name_known(self, ids: pa.Array | None) -> str:
         """Those of some ids that are there."""
-        wanted = [] if ids is None else ids.to_pylist()
-        with self._database.transaction() as cursor:
-            cursor.execute(self._table.sql("SELECT id FROM {table} WHERE id = ANY(%s)"), [wanted])
-            known = {row[0] for row in cursor}
-        return name_some([id for id in wanted if id in known])
+        return "" if ids is None else name_some(ids.filter(pa.array(self._has(ids))))
 
     def _look_up(self, cursor: psycopg.Cursor, column: str, ids: pa.Array) -> list[Any]:
         """One value for each id."""

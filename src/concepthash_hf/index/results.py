@@ -19,6 +19,14 @@ class SearchResult:
     distances: np.ndarray
     concept_distances: np.ndarray
 
+    def at(self, columns: np.ndarray) -> "SearchResult":
+        """Some of the items of every query: those of these columns, int `(Q, c)`, in their order."""
+        return SearchResult(
+            np.take_along_axis(self.ids, columns, axis=1),
+            np.take_along_axis(self.distances, columns, axis=1),
+            np.take_along_axis(self.concept_distances, columns[..., None], axis=1),
+        )
+
 
 @dataclass(frozen=True)
 class RangeResult:

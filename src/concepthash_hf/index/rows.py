@@ -82,35 +82,38 @@ class Rows:
         if len(ids) == 0:
             return np.empty(0, dtype=np.int64)
         self._check_kind(ids)
+        positions = self._find(ids)
+        if (unknown := positions < 0).any():
+            raise ValueError(f"not in the index: {name_some(ids.filter(pa.array(unknown)).unique())}")
+        return positions
+
+    def has(self, ids: pa.Array) -> np.ndarray:
+        """Which of some ids are there, bool `(n,)`."""
+        if ids.type != self.table["id"].type:
+            return np.zeros(len(ids), dtype=bool)
+        return self._find(ids) >= 0
+
+    def _find(self, ids: pa.Array) -> np.ndarray:
+        """The positions of ids of our kind, -1 where one is not there."""
         if "by_id" in self.__dict__ and len(ids) <= FEW:
-            return self._few_positions_of(ids)
+            return np.array([self._find_one(id) for id in ids.to_pylist()], dtype=np.int64)
         wanted = ids.dictionary_encode()
         # looked up the other way round, which needs no table of all ids
         match = pc.index_in(self.table["id"], value_set=wanted.dictionary).fill_null(-1).to_numpy()
         found = np.flatnonzero(match >= 0)
         positions = np.full(len(wanted.dictionary), -1)
         positions[match[found]] = found
-        unknown = positions < 0
-        if unknown.any():
-            raise ValueError(f"not in the index: {name_some(wanted.dictionary.filter(pa.array(unknown)))}")
         return positions[wanted.indices.to_numpy()]
+
+    def _find_one(self, id: int | str) -> int:
+        place = bisect_left(self.by_id, id, key=lambda position: self._id_array[int(position)].as_py())
+        position = int(self.by_id[place]) if place < len(self) else -1
+        return position if position >= 0 and self._id_array[position].as_py() == id else -1
 
     @cached_property
     def by_id(self) -> np.ndarray:
         """The positions in order of their ids, int64 `(n,)`; once there, looking up a few ids takes no scan of all."""
         return pc.sort_indices(self._id_array).to_numpy().astype(np.int64)
-
-    def _few_positions_of(self, ids: pa.Array) -> np.ndarray:
-        found, unknown = [], []
-        for id in ids.to_pylist():
-            place = bisect_left(self.by_id, id, key=lambda position: self._id_array[int(position)].as_py())
-            position = int(self.by_id[place]) if place < len(self) else -1
-            if position < 0 or self._id_array[position].as_py() != id:
-                unknown.append(id)
-            found.append(position)
-        if unknown:
-            raise ValueError(f"not in the index: {name_some(unknown)}")
-        return np.array(found, dtype=np.int64)
 
     def positions_where(self, values: Mapping[str, Any]) -> np.ndarray:
         """The positions of the items whose metadata has these values, int64 `(n,)`.

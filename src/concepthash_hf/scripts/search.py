@@ -21,7 +21,9 @@ class Arguments(PhotoArguments):
     model_name_or_path: str = field(
         metadata={"help": "The ConceptHash model that made the codes: a folder or a Hub id.", "aliases": ["--model"]}
     )
-    index: str = field(metadata={"help": "A folder, a Hub id, or postgresql://user@host/database."})
+    index: list[str] = field(
+        metadata={"help": "A folder, a Hub id, or postgresql://user@host/database; several are searched as one."}
+    )
     images: list[str] = field(default_factory=list, metadata={"help": "Photos to search with."})
     text: list[str] = field(default_factory=list, metadata={"help": "Class names to search with, also new ones."})
     k: int = field(default=10, metadata={"help": "Hits for each.", "aliases": ["-k"]})
@@ -50,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
     weights = concept_weights(args.concepts, index.codes.num_concepts)
     queries = [*map(Path, args.images), *map(Words, args.text)]
     results = index.search_each(queries, args.k, weights)
-    print(f"{len(index)} photos in {args.index}")
+    print(f"{len(index)} photos in {', '.join(args.index)}")
     show(index, results, weights, args.output)
 
 
