@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+import concepthash_hf.index.approximate as approximate
 import concepthash_hf.index.files as files
 import concepthash_hf.index.hamming as hamming
 from concepthash_hf import whole_files
 from concepthash_hf.index import CodeSpec, HammingIndex
+from concepthash_hf.index.approximate import InvertedLists
 
 from .oracle import check_search, concept_distances, random_codes
 
@@ -420,6 +423,61 @@ def test_centres_of_other_codes(tmp_path):
         forge(tmp_path, change)
         with pytest.raises(ValueError, match="is damaged .*centres"):
             HammingIndex.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        np.full(300, 7, np.int32),
+        np.full(300, -1, np.int32),
+        np.zeros(299, np.int32),
+        np.zeros((300, 1), np.int32),
+        np.zeros(300, np.float32),
+    ],
+)
+def test_lists_of_other_codes(tmp_path, lists):
+    make(kind="ivf").save(tmp_path)
+    assert load_file(next(tmp_path.glob("codes-*")))["ivf.centres"].shape == (7, 3)
+    forge(tmp_path, lambda tensors: tensors.update({"ivf.lists": lists}))
+    with pytest.raises(ValueError, match="is damaged .its lists do not belong"):
+        HammingIndex.load(tmp_path)
+
+
+def test_lists_are_kept_and_not_made_anew(tmp_path):
+    index = make(5_000, kind="ivf", num_bits=64)
+    index.save(tmp_path / "index")
+    index.add(random_codes(700, 64), [f"new {i}" for i in range(700)])
+    index.save(tmp_path / "more")
+    for folder, length in ((tmp_path / "index", 5_000), (tmp_path / "more", 5_700)):
+        tensors = load_file(next(folder.glob("codes-*")))
+        centres, lists = tensors["ivf.centres"], tensors["ivf.lists"]
+        distances = np.bitwise_count(tensors["codes"][:, None] ^ centres).sum(-1, dtype=int)
+        assert len(lists) == length and len(np.unique(lists)) > 40
+        np.testing.assert_array_equal(distances[np.arange(length), lists], distances.min(1))
+    # a search reads 16 lists: of the others it does not know
+    forge(tmp_path / "more", lambda tensors: tensors["ivf.lists"].fill(0))
+    lost = HammingIndex.load(tmp_path / "more")
+    assert len(lost) == 5_700 and lost.search(random_codes(9, 64), 5).ids.shape == (9, 5)
+    assert lost._approximate.arrays()["ivf.lists"].tolist() == [0] * 5_700
+    # as older versions saved it
+    forge(tmp_path / "index", lambda tensors: tensors.pop("ivf.lists"))
+    assert_same(HammingIndex.load(tmp_path / "index"), make(5_000, kind="ivf", num_bits=64), num_bits=64)
+
+
+def test_centres_of_a_sample(monkeypatch):
+    """Of many codes few are trained on, and codes go through in blocks; what is found stays good."""
+    codes, queries = random_codes(20_000, 64, clusters=100), random_codes(100, 64, seed=1, clusters=100)
+    monkeypatch.setattr(approximate, "CODES_PER_BLOCK", 3_000)
+    monkeypatch.setattr(InvertedLists, "MOST_LISTS", 60)
+    trained_on = []
+    train = faiss.IndexBinaryIVF.train
+    monkeypatch.setattr(faiss.IndexBinaryIVF, "train", lambda self, x: (trained_on.append(len(x)), train(self, x))[1])
+    index = HammingIndex.from_codes(codes, num_bits=64, num_concepts=4, kind="ivf")
+    found = index.search(queries, 10).distances
+    assert trained_on == [4000]
+    expected = HammingIndex.from_codes(codes, num_bits=64, num_concepts=4).search(queries, 10).distances
+    assert (found == expected).mean() > 0.95
+    assert len(index._approximate.arrays()["ivf.lists"]) == 20_000
 
 
 def test_a_model_is_not_written_over(tmp_path):

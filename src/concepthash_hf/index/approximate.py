@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, Self
 import faiss
 import numpy as np
 
+from .files import CODES_PER_BLOCK
 from .flat import codes_of, make_flat
 
 Arrays = dict[str, np.ndarray]
@@ -66,6 +67,8 @@ class HnswGraph:
     @classmethod
     def restore(cls, flat: faiss.IndexBinaryFlat, arrays: Arrays) -> Self:
         """Take over saved links; faiss does not check them, and follows each to wherever it leads, so this does."""
+        if missing := [name for name in cls.ARRAYS if name not in arrays]:
+            raise ValueError(f"its graph lacks {', '.join(missing)}")
         graph = cls(flat)
         links = _Links(*(arrays[name] for name in cls.ARRAYS))
         if not links.belong_to(flat.ntotal, graph._level_ends()):
@@ -145,53 +148,79 @@ class _Links:
 
 
 class InvertedLists:
-    """Codes in lists around centres, of which a search reads the nearest few. A second copy of the codes."""
+    """Codes in lists around centres, of which a search reads the nearest few. A second copy of the codes.
+
+    The centres are those of a sample; then the codes go through block by block, so that neither takes memory.
+    """
 
     SHARE_SEARCHED = 1 / 8
     LISTS_SEARCHED = 16  # at least
+    MOST_LISTS = 2**12  # what every code is compared with, once
     CODES_PER_LIST = 39  # of which k-means makes a centre, at least
+    SAMPLE_PER_LIST = 64  # of which it does, where there are as many
     GROWTH = 4
-    ARRAYS: ClassVar[tuple[str, ...]] = ("ivf.centres",)
+    ARRAYS: ClassVar[tuple[str, ...]] = ("ivf.centres", "ivf.lists")
 
-    def __init__(self, flat: faiss.IndexBinaryFlat, centres: np.ndarray) -> None:
+    def __init__(self, flat: faiss.IndexBinaryFlat, centres: np.ndarray, lists: np.ndarray | None = None) -> None:
         self.flat = flat
         self._centres = make_flat(flat.code_size, [centres], len(centres))
         self._index = faiss.IndexBinaryIVF(self._centres, flat.d, len(centres))
         self._index.is_trained = True
         self._index.nprobe = max(self.LISTS_SEARCHED, math.ceil(len(centres) * self.SHARE_SEARCHED))
-        self._index.add(codes_of(flat))
+        self._put(codes_of(flat), lists)
         self._built_with = flat.ntotal
 
     @classmethod
     def build(cls, flat: faiss.IndexBinaryFlat) -> Self:
-        """Find the centres by k-means."""
-        num_lists = max(1, min(round(math.sqrt(flat.ntotal)), flat.ntotal // cls.CODES_PER_LIST))
+        """Find the centres of a sample by k-means, and put all codes into their lists."""
+        num_lists = max(1, min(round(math.sqrt(flat.ntotal)), flat.ntotal // cls.CODES_PER_LIST, cls.MOST_LISTS))
         quantizer = faiss.IndexBinaryFlat(flat.d)
         index = faiss.IndexBinaryIVF(quantizer, flat.d, num_lists)
-        index.train(codes_of(flat))
+        step = max(1, flat.ntotal // (num_lists * cls.SAMPLE_PER_LIST))
+        index.train(np.ascontiguousarray(codes_of(flat)[::step]))
         return cls(flat, codes_of(quantizer).copy())
 
     @classmethod
     def restore(cls, flat: faiss.IndexBinaryFlat, arrays: Arrays) -> Self:
-        """Put the codes into lists around saved centres."""
-        (centres,) = (arrays[name] for name in cls.ARRAYS)
-        if centres.dtype != np.uint8 or centres.ndim != 2 or centres.shape[1] != flat.code_size or len(centres) == 0:
+        """Put the codes into saved lists around saved centres; faiss writes wherever a list is said to be."""
+        centres, lists = (arrays.get(name) for name in cls.ARRAYS)
+        shape_of_centre = (flat.code_size,)
+        if centres is None or centres.dtype != np.uint8 or centres.shape[1:] != shape_of_centre or not len(centres):
             raise ValueError("its centres do not belong to its codes")
-        return cls(flat, centres)
+        # older versions kept the centres alone
+        if lists is not None and not (
+            (lists.dtype, lists.shape) == (np.int32, (flat.ntotal,))
+            and lists.min(initial=0) >= 0
+            and lists.max(initial=0) < len(centres)
+        ):
+            raise ValueError("its lists do not belong to its codes")
+        return cls(flat, centres, lists)
 
     def add(self, codes: np.ndarray) -> None:
         """Put more codes into the lists."""
         self.flat.add(codes)
-        self._index.add(codes)
+        self._put(codes)
 
     def search(self, codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances and positions, `(Q, k)`."""
         return self._index.search(codes, k)
 
     def arrays(self) -> Arrays:
-        """The centres."""
-        return {name: codes_of(self._centres).copy() for name in self.ARRAYS}
+        """The centres, and which list each code is in."""
+        lists, kept = np.empty(self._index.ntotal, dtype=np.int32), self._index.invlists
+        for number in range(kept.nlist):
+            if size := kept.list_size(number):
+                lists[faiss.rev_swig_ptr(kept.get_ids(number), size)] = number
+        return dict(zip(self.ARRAYS, [codes_of(self._centres).copy(), lists], strict=True))
 
     def outgrown(self) -> bool:
         """When there are so many more codes that the lists have become long."""
         return self._index.ntotal > self.GROWTH * self._built_with
+
+    def _put(self, codes: np.ndarray, lists: np.ndarray | None = None) -> None:
+        """Put codes after those that are there, into these lists or those of the nearest centres."""
+        for start in range(0, len(codes), CODES_PER_BLOCK):
+            block = np.ascontiguousarray(codes[start : start + CODES_PER_BLOCK])
+            chosen = self._centres.search(block, 1)[1][:, 0] if lists is None else lists[start : start + len(block)]
+            chosen = np.ascontiguousarray(chosen, dtype=np.int64)
+            self._index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(chosen))  # type: ignore[attr-defined]

@@ -171,7 +171,8 @@ class HammingIndex(
                 return index
             index._keep(flat := make_flat(width, codes, length))
             if kind is not None and length:
-                index._approximate = kind.restore(flat, {name: tensors.get_tensor(name) for name in kind.ARRAYS})
+                saved = set(kind.ARRAYS) & set(tensors.keys())
+                index._approximate = kind.restore(flat, {name: tensors.get_tensor(name) for name in saved})
         except (ValueError, SafetensorError) as error:
             raise ValueError(f"the index in {folder} is damaged ({error}): save it again") from None
         return index
