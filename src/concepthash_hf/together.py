@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
-from .whole_files import one_writer
+from .whole_files import has_writer, one_writer
 
 
 def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> None:
@@ -35,9 +35,14 @@ def one_writer_of_all(accelerator: Accelerator, folder: str | Path) -> Iterator[
 
     Raises:
         BlockingIOError: if others are writing there.
-        OSError: if it cannot be written to; says which folder and why.
+        OSError: if it cannot be written to, says which folder and why; or is another folder on another machine.
     """
     with ExitStack() as held:
         on_main_process(accelerator, lambda: held.enter_context(one_writer(folder)))
+        if not all(gather_object([has_writer(folder)])):
+            raise FileNotFoundError(
+                f"{folder} is not the same folder for all processes: give an absolute path, on a disk that every "
+                "machine has"
+            )
         yield
         accelerator.wait_for_everyone()  # the others may still be writing

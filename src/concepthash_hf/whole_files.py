@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,6 +62,14 @@ def one_writer(folder: str | Path) -> Iterator[Path]:
             with suppress(OSError):
                 Path(lock.lock_file).unlink()  # while it is held: who waits for it takes no lock without a name
         lock.release()
+
+
+def has_writer(folder: str | Path) -> bool:
+    """Whether somebody is `one_writer` of a folder, as seen from here; waits a few seconds to see it."""
+    lock, waiting_until = Path(folder) / _LOCK, time.monotonic() + _WAIT
+    while not (seen := lock.exists()) and time.monotonic() < waiting_until:
+        time.sleep(_POLL)
+    return seen
 
 
 @contextmanager
