@@ -12,6 +12,13 @@ import torch
 
 # a busy machine is no failure
 hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.register_profile(
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 hypothesis.settings.load_profile("patient")
 
 # a shell ignores it for what runs in the background, and so would every process that a test starts

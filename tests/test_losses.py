@@ -10,6 +10,7 @@ from torch import Tensor
 
 from concepthash_hf.losses import (
     binary_cosine_logits,
+    check_labels,
     cosine_logits,
     diversity_loss,
     margin_cross_entropy,
@@ -272,3 +273,46 @@ def test_large_half_precision_embeddings_do_not_overflow(dtype):
     embeddings = torch.full((1, 64), 3e4).to(dtype)  # its square is beyond float16
     assert cosine_logits(embeddings, embeddings).item() == pytest.approx(1, abs=1e-6)
     assert binary_cosine_logits(embeddings, embeddings).item() == pytest.approx(1, abs=1e-6)
+
+
+# labels
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([0, 4, 2], dtype=torch.uint8),
+        torch.tensor([0, 4, 2]),
+        torch.tensor([[1, 0, 0, 0, 0], [0, 1, 0, 0, 1], [0, 0, 1, 0, 0]]),
+        torch.tensor([[1.0, 0, 0, 0, 0], [0, 1, 0, 0, 1], [1, 1, 1, 1, 1]]),
+        torch.eye(3, 5).bool(),
+    ],
+    ids=lambda labels: f"{labels.dtype} {tuple(labels.shape)}",
+)
+def test_labels_that_the_objectives_read(labels):
+    check_labels(labels, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 2], "must be a tensor, got list"),
+        (
+            torch.tensor([0, 1]),
+            r"integers of shape \(3,\) or multi-hot of shape \(3, 5\), got torch.int64 of shape \(2,\)",
+        ),
+        (torch.eye(2, 5), r"got torch.float32 of shape \(2, 5\)"),
+        (torch.eye(3, 4), r"got torch.float32 of shape \(3, 4\)"),
+        (torch.tensor([0.0, 1, 2]), "got torch.float32"),
+        (torch.tensor([True, False, True]), "got torch.bool"),
+        (torch.tensor(0), r"of shape \(\)"),
+        (torch.zeros(3, 5, 1), r"of shape \(3, 5, 1\)"),
+        (torch.tensor([0, -1, 4]), "lie in 0 ... 4, got -1 ... 4"),
+        (torch.tensor([0, 5, 4]), "lie in 0 ... 4, got 0 ... 5"),
+        (torch.eye(3, 5) * 2, "0 or 1, with at least one 1 in every row"),
+        (torch.eye(5)[:3] * torch.tensor([[1.0], [0], [1]]), "0 or 1, with at least one 1 in every row"),
+    ],
+)
+def test_labels_that_they_cannot_read(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, 3, 5)

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionConfig, ConceptHashVisionModel
+from concepthash_hf._version import LOWEST_TRANSFORMERS
 
 MODELS = {ConceptHashModel: tiny_model, ConceptHashVisionModel: tiny_tower}
 LAYERS, HEADS, WIDTH, CONCEPTS = (
@@ -722,6 +724,21 @@ assert all(after[name] is method for name, method in before.items())
     assert run.returncode == 0, run.stderr
     assert run.stdout == ""
     assert [line for line in run.stderr.splitlines() if "concepthash" in line or "ERROR" in line] == []
+
+
+def test_an_older_transformers_is_refused_in_one_line():
+    """Where pip was not asked: it comes with some GPU images."""
+    code = "import transformers; transformers.__version__ = '5.17.0'; from concepthash_hf import ConceptHashModel"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    needed = f"transformers>={LOWEST_TRANSFORMERS}"
+    said = f"ImportError: concepthash_hf needs {needed}, but 5.17.0 is installed; pip install '{needed}'"
+    assert run.stderr.splitlines()[-1] == said
+
+
+def test_the_lowest_transformers_is_the_one_that_pip_asks_for():
+    setup = ConfigParser(interpolation=None)
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    assert f"transformers>={LOWEST_TRANSFORMERS}," in setup["options"]["install_requires"]
 
 
 @both

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from ._version import LOWEST_TRANSFORMERS
+
 _PACKAGE = __name__.rpartition(".")[0]
 # configurations, and the module of the models of each
 _MODULES = {
@@ -112,6 +114,17 @@ def _register() -> None:
             step(sys.modules[name])
 
 
+def _check_transformers() -> None:
+    """Refuse a version that lacks what our models are made of; pip does, but not where it came with the machine."""
+    import transformers
+    from packaging.version import Version
+
+    found = transformers.__version__
+    if Version(found).release < Version(LOWEST_TRANSFORMERS).release:
+        needed = f"transformers>={LOWEST_TRANSFORMERS}"
+        raise ImportError(f"concepthash_hf needs {needed}, but {found} is installed; pip install '{needed}'")
+
+
 class _Finder(MetaPathFinder):
     """Finds the modules that are waited for where Python finds them, and listens to their being imported."""
 
@@ -138,6 +151,8 @@ class _ListeningLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
+        if module.__name__ in _CONFIGURATIONS:
+            _check_transformers()
         _being_imported.add(module.__name__)
         try:
             self._loader.exec_module(module)
