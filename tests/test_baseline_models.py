@@ -178,7 +178,7 @@ def test_onnx(backbones, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     from concepthash_hf.export import export_onnx
 
-    for method in ("orthohash", "itq"):
+    for method in ("orthohash", "itq", "a2net", "semicon"):
         model = built(backbones, method)
         session = runtime.InferenceSession(str(export_onnx(model, tmp_path / f"{method}.onnx")))
         logits, codes = session.run(None, {"pixel_values": photos(5).numpy()})
@@ -198,7 +198,7 @@ def test_mistakes_say_so(backbones, tmp_path):
         built(backbones, "itq")(photos(), labels=torch.zeros(6, dtype=torch.long))
     with pytest.raises(ValueError, match="csq is trained, not fitted"):
         built(backbones, "csq").fit(torch.randn(9, 32))
-    with pytest.raises(StrictDataclassError, match="other methods hash the CLS token, and a SigLIP has none"):
+    with pytest.raises(StrictDataclassError, match="hashes the CLS token, and a SigLIP has none"):
         BaselineConfig(vision_config={"backbone_config": {"model_type": "siglip_vision_model"}})
     with pytest.raises(ValueError, match="labels must lie in 0 ... 8, got 4 ... 9"):
         built(backbones, "csq")(photos(), labels=torch.arange(4, 10))

@@ -183,7 +183,9 @@ def test_the_snippets_are_python_that_ruff_would_not_change():
         assert max(map(len, snippet.splitlines())) <= 119
 
 
-@pytest.mark.parametrize(("method", "objective"), [("csq", "CSQ"), ("orthohash_language", "OrthoHash")])
+@pytest.mark.parametrize(
+    ("method", "objective"), [("csq", "CSQ"), ("orthohash_language", "OrthoHash"), ("a2net", "A2Net")]
+)
 def test_a_card_of_another_method(method, objective):
     """It names the method and who made it, and speaks of no concepts."""
     config = BaselineConfig(

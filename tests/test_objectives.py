@@ -28,6 +28,14 @@ def made(name: str, bits: int = BITS, classes: int = CLASSES, **constants) -> Ob
     return objective
 
 
+def beside(name: str, logits: Tensor) -> dict[str, Tensor]:
+    """What the head of an objective gives beside code logits: here, of features that they are made of linearly."""
+    if name != "a2net":
+        return {}
+    weight = torch.eye(logits.shape[1], 20)
+    return {"features": logits @ weight, "reconstruction": logits.tanh() @ weight}
+
+
 def every_objective() -> list[tuple[str, dict]]:
     variants = [("orthohash", {"targets": "hadamard"}), ("centres", {"language": False})]
     return [(name, {}) for name in OBJECTIVES] + variants
@@ -69,9 +77,7 @@ def test_dpsh(golden):
 
 def test_greedyhash(golden):
     objective = made("greedyhash")
-    with torch.no_grad():
-        objective.classifier.weight.copy_(golden.inputs["W"])
-        objective.classifier.bias.copy_(golden.inputs["b"])
+    use_golden_classifier(objective, golden)
     check(golden, "sgh_ref_alpha01", objective, golden.inputs["U"], "h")
     wanted = golden.case("sgh_ref_alpha01")["grad"]
     torch.testing.assert_close(objective.classifier.weight.grad, tensor(wanted["W"]), rtol=1e-5, atol=1e-6)
@@ -105,6 +111,42 @@ def test_orthohash(golden, case, labels):
     objective = made("orthohash")
     objective.codebook.copy_(golden.codebook("gaussian_sign_5x16_torch_seed_6"))
     check(golden, case, objective, golden.inputs["U"], "v", golden.inputs[labels])
+
+
+def test_a2net(golden):
+    """The same W before the codes and behind them, and no gradient to the features that are restored."""
+    objective, case = made("a2net"), golden.case("a2net_ce_ref")
+    use_golden_classifier(objective, golden)
+    features, weight = (tensor(case["inputs"][name]).requires_grad_() for name in ("f", "W_h"))
+    logits = features @ weight.T
+    terms = objective(logits, golden.inputs["y"], features=features, reconstruction=logits.tanh() @ weight)
+    sum(terms.values()).backward()
+    wanted = [case["terms"]["hash"], 0.01 * case["terms"]["decorr"], case["terms"]["rec"]]
+    assert [term.item() for term in terms.values()] == pytest.approx(wanted, rel=1e-5)
+    assert sum(terms.values()).item() == pytest.approx(case["total"], rel=1e-5)
+    for found, name in (
+        *((features, "f"), (weight, "W_h")),
+        *((objective.classifier.weight, "W"), (objective.classifier.bias, "b")),
+    ):
+        torch.testing.assert_close(found.grad, tensor(case["grad"][name]), rtol=1e-4, atol=2e-6)
+
+
+def test_semicon(golden):
+    """Of the golden codes, whose tanh is rounded, with their own class logits."""
+    objective, case = made("semicon", classes=CLASSES), golden.case("semicon_ce_ref")
+    codes = golden.inputs["U"].tanh().mul(1000).round() / 1000
+    use_golden_classifier(objective, golden)
+    terms = objective(codes.atanh(), golden.inputs["y"])
+    assert terms["quantization"].item() == pytest.approx(0.001 * case["terms"]["quan"], rel=1e-5)
+    logits = codes @ golden.inputs["W"].T + golden.inputs["b"]
+    wanted = torch.nn.functional.cross_entropy(logits, golden.inputs["y"])
+    assert terms["classification"].item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def use_golden_classifier(objective: Objective, golden: Golden) -> None:
+    with torch.no_grad():
+        objective.classifier.weight.copy_(golden.inputs["W"])
+        objective.classifier.bias.copy_(golden.inputs["b"])
 
 
 def check(
@@ -190,12 +232,42 @@ def naive_dpn(rows, labels, objective) -> float:
     )
 
 
+def naive_class_loss(codes, labels, objective) -> float:
+    losses = []
+    for code, its in zip(codes, labels, strict=True):
+        scores = [
+            dot(code, row) + b
+            for row, b in zip(objective.classifier.weight.tolist(), objective.classifier.bias.tolist(), strict=True)
+        ]
+        total = math.log(sum(math.exp(score) for score in scores))
+        losses.append(mean([total - scores[y] for y in its]))
+    return mean(losses)
+
+
+def naive_a2net(rows, labels, objective) -> float:
+    codes = [[math.tanh(x) for x in row] for row in rows]
+    bits = range(len(rows[0]))
+    correlations = [
+        (sum(code[j] * code[k] for code in codes) - len(codes) * (j == k)) ** 2 for j in bits for k in bits
+    ]
+    # features are the code logits and zeros, see `beside`
+    lost = [(h - u) ** 2 for code, row in zip(codes, rows, strict=True) for h, u in zip(code, row, strict=True)]
+    return naive_class_loss(codes, labels, objective) + 0.01 * mean(correlations) + sum(lost) / len(rows) / 20
+
+
+def naive_semicon(rows, labels, objective) -> float:
+    codes = [[math.tanh(x) for x in row] for row in rows]
+    return naive_class_loss(codes, labels, objective) + 0.001 * naive_quantization(codes)
+
+
 NAIVE = {
     "hashnet": naive_hashnet,
     "dpsh": naive_dpsh,
     "dtsh": naive_dtsh,
     "csq": naive_csq,
     "dpn": naive_dpn,
+    "a2net": naive_a2net,
+    "semicon": naive_semicon,
 }
 
 
@@ -212,7 +284,8 @@ def test_as_written_out(name, several, seed, batch, scale):
     labels = hot.float() if several else torch.randint(CLASSES, (batch,))
     sets = [set(row.nonzero().flatten().tolist()) for row in hot] if several else [{int(y)} for y in labels]
     wanted = NAIVE[name](logits.double().tolist(), sets, objective)
-    assert sum(objective(logits, labels).values()).item() == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    found = objective(logits, labels, **beside(name, logits))
+    assert sum(found.values()).item() == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
 # what holds for all
@@ -222,7 +295,7 @@ def test_as_written_out(name, several, seed, batch, scale):
 def test_one_hot_labels_are_labels(name, constants):
     objective, logits, labels = made(name, **constants), torch.randn(6, BITS), torch.arange(6) % CLASSES
     hot = torch.nn.functional.one_hot(labels, CLASSES)
-    one, other = objective(logits, labels), objective(logits, hot)
+    one, other = (objective(logits, each, **beside(name, logits)) for each in (labels, hot))
     assert one.keys() == other.keys()
     for term in one:
         torch.testing.assert_close(one[term], other[term])
@@ -231,22 +304,24 @@ def test_one_hot_labels_are_labels(name, constants):
 @for_all
 def test_descending_lowers_the_loss_and_brings_classes_together(name, constants):
     """Code logits by themselves, without a network, become codes that tell the classes apart."""
-    objective = made(name, **constants)
-    logits = (0.1 * torch.randn(20, BITS)).requires_grad_()
+    # more bits than classes cannot be decorrelated where classes agree
+    bits = 4 if name == "a2net" else BITS
+    objective = made(name, bits, **constants)
+    logits = (0.1 * torch.randn(20, bits)).requires_grad_()
     labels = torch.arange(20) % CLASSES
     optimizer = torch.optim.Adam([logits, *objective.parameters()], 0.05)
     losses = []
     for step in range(200):
         objective.start_epoch(step)
         optimizer.zero_grad()
-        loss = sum(objective(logits, labels).values())
+        loss = sum(objective(logits, labels, **beside(name, logits)).values())
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    bits = logits > 0
+    codes = logits > 0
     same = labels[:, None] == labels
-    differing = (bits[:, None] != bits).float().mean(-1)
+    differing = (codes[:, None] != codes).float().mean(-1)
     assert differing[same].mean() + 0.2 < differing[~same].mean()
 
 

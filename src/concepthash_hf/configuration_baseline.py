@@ -1,6 +1,6 @@
-"""The shape of a hash model that other methods train: one linear hash function on the CLS token."""
+"""The shape of a hash model that other methods train: a hash function on the CLS token, or on the map of patches."""
 
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import SubConfigSpec
@@ -15,14 +15,15 @@ class _OfBaseline(CheckpointConfig):
 
 @strict
 class BaselineVisionConfig(_OfBaseline, HashingVisionConfig):
-    """Shape of the tower: a vision transformer, adapters in its last layers or none, and a linear hash function.
+    """Shape of the tower: a vision transformer, adapters in its last layers or none, and a hash function.
 
     Args:
         backbone_config: see `HashingVisionConfig`, as `num_bits`, `adapter_dim` and `format_version`.
         first_adapted_layer: the layer, from 0, from which on there are adapters; the number of layers for none.
-        apply_last_norm: whether the CLS token is read after the backbone's last layer norm, or before.
-        hash_bias: whether the hash function has a bias.
-        batch_norm: whether a BatchNorm follows it.
+        head: the hash function, a key of `hash_heads.HEADS`.
+        apply_last_norm: whether it reads tokens after the backbone's last layer norm, or before.
+        hash_bias: whether it has a bias.
+        batch_norm: whether a BatchNorm follows a linear one.
 
     Example:
         >>> BaselineVisionConfig(num_bits=32, first_adapted_layer=12).num_concepts
@@ -34,6 +35,7 @@ class BaselineVisionConfig(_OfBaseline, HashingVisionConfig):
     # a code is not made of parts
     num_concepts = 1
 
+    head: Literal["linear", "a2net", "semicon"] = "linear"
     apply_last_norm: bool = True
     hash_bias: bool = True
     batch_norm: bool = False
@@ -46,8 +48,11 @@ class BaselineVisionConfig(_OfBaseline, HashingVisionConfig):
                 f"first_adapted_layer must lie in 0 ... {self.num_hidden_layers}: the layers of the backbone, and "
                 f"behind them, for no adapters; got {self.first_adapted_layer}"
             )
-        if self.backbone_config.model_type == "siglip_vision_model":
-            raise ValueError("other methods hash the CLS token, and a SigLIP has none: take a CLIP, DINOv2 or ViT")
+        if self.head == "linear" and self.backbone_config.model_type == "siglip_vision_model":
+            raise ValueError(
+                "this method hashes the CLS token, and a SigLIP has none: take a CLIP, DINOv2 or ViT, or a method on "
+                "patch maps, such as a2net"
+            )
 
 
 @strict
@@ -65,7 +70,7 @@ class BaselineConfig(_OfBaseline, HashingConfig):
     """
 
     model_type = "hashing_baseline"
-    keys_to_ignore_at_inference = ["loss_terms", "hidden_states", "attentions"]
+    keys_to_ignore_at_inference = ["loss_terms", "beside", "hidden_states", "attentions"]
     sub_configs_defaults = {"vision_config": SubConfigSpec(config_class=BaselineVisionConfig)}
     # words are read once, and the model keeps what they gave
     text_config = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .hash_heads import HEADS
 from .objectives import OBJECTIVES
 
 
@@ -17,6 +18,7 @@ class Method:
         objective: what trains it, a key of `objectives.OBJECTIVES`; None if it is fitted, by
             `linear_hashing.FITS`, under the method's own name.
         objective_kwargs: constants of the objective.
+        head: what makes code logits of a photo's tokens, a key of `hash_heads.HEADS`.
         adapters: whether it trains adapters in the backbone, as ConceptHash does, or a hash function on its features
             alone.
         reads_language: whether it needs class embeddings.
@@ -26,6 +28,7 @@ class Method:
     citation: str
     objective: str | None = None
     objective_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    head: str = "linear"
     adapters: bool = True
     reads_language: bool = False
 
@@ -35,6 +38,8 @@ class Method:
         return {
             "objective": self.objective,
             "objective_kwargs": dict(self.objective_kwargs),
+            "head": self.head,
+            "apply_last_norm": HEADS[self.head].after_last_norm,
             "hash_bias": trained_by.hash_bias if trained_by else True,
             "batch_norm": trained_by.batch_norm if trained_by else False,
         }
@@ -97,6 +102,20 @@ METHODS: dict[str, Method] = {
     "orthohash_hadamard": Method("OrthoHash, Hadamard", _ORTHOHASH, "orthohash", {"targets": "hadamard"}),
     "orthohash_language": Method(
         "OrthoHash, language", _ORTHOHASH, "orthohash", {"targets": "language"}, reads_language=True
+    ),
+    "a2net": Method(
+        "A2-Net, cross-entropy",
+        "Wei, Shen, Sun, Ye, Yang: A^2-Net: learning attribute-aware hash codes for large-scale fine-grained image "
+        "retrieval, NeurIPS 2021",
+        "a2net",
+        head="a2net",
+    ),
+    "semicon": Method(
+        "SEMICON, cross-entropy",
+        "Shen, Sun, Wei, Jiang, Yang: SEMICON: a learning-to-hash solution for large-scale fine-grained image "
+        "retrieval, ECCV 2022",
+        "semicon",
+        head="semicon",
     ),
 }
 

@@ -1,6 +1,7 @@
-"""Hash models of other methods: the same backbone and adapters, and one linear hash function on the CLS token.
+"""Hash models of other methods: the same backbone and adapters, and a hash function on the CLS token or the patches.
 
-What they are trained with is in `objectives`, what is fitted in `linear_hashing`. Notation: B photos, N patches, P
+The hash functions are in `hash_heads`, what they are trained with in `objectives`, what is fitted in `linear_hashing`.
+Notation: B photos, N patches, P
 tokens before them (CLS, registers), d vision width, K bits, C classes.
 """
 
@@ -22,6 +23,7 @@ from .building import A_TEXT_MODEL, base_fields, check_known, check_names_fit, l
 from .concept_layers import ConceptHashEncoder
 from .configuration_baseline import BaselineConfig, BaselineVisionConfig
 from .configuration_concepthash import DEFAULT_TEMPLATE
+from .hash_heads import HEADS, HashHead
 from .language import embed_class_names, load_text_model, load_tokenizer
 from .linear_hashing import FITS
 from .losses import check_labels
@@ -38,7 +40,8 @@ class BaselineVisionOutput(ModelOutput):
 
     Args:
         code_logits: float32 `(B, K)`; a bit of the code is set where its logit is positive.
-        features: `(B, d)`, the CLS token that is hashed.
+        features: what is hashed: the CLS token, `(B, d)`, or what a head gathers from the patches, `(B, f)`.
+        beside: what else the objective reads, see `hash_heads.HeadOutput`.
         hidden_states: tuple of `(B, P + N, d)`, the input of the first layer and the output of each, if
             `output_hidden_states=True`; CLS comes first, and last where there are adapters.
         attentions: tuple of `(B, heads, P + N, P + N)`, if `output_attentions=True` with eager attention.
@@ -46,6 +49,7 @@ class BaselineVisionOutput(ModelOutput):
 
     code_logits: Tensor | None = None
     features: Tensor | None = None
+    beside: dict[str, Tensor] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -58,7 +62,8 @@ class BaselineOutput(ModelOutput):
         loss: float32 scalar, the sum of `loss_terms`; None without labels.
         loss_terms: dict of float32 scalars, see the method's objective; None without labels.
         code_logits: float32 `(B, K)`; a bit of the code is set where its logit is positive.
-        features: `(B, d)`, the CLS token that is hashed.
+        features: see `BaselineVisionOutput`.
+        beside: see there.
         hidden_states: see `BaselineVisionOutput`.
         attentions: see `BaselineVisionOutput`.
     """
@@ -67,44 +72,33 @@ class BaselineOutput(ModelOutput):
     loss_terms: dict[str, Tensor] | None = None
     code_logits: Tensor | None = None
     features: Tensor | None = None
+    beside: dict[str, Tensor] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-
-
-class LinearHash(nn.Module):
-    """The hash function: `W x (+ b)`, and a BatchNorm where a method has one."""
-
-    def __init__(self, config: BaselineVisionConfig):
-        super().__init__()
-        self.projection = nn.Linear(config.hidden_size, config.num_bits, bias=config.hash_bias)
-        self.batch_norm = nn.BatchNorm1d(config.num_bits) if config.batch_norm else nn.Identity()
-
-    def forward(self, features: Tensor) -> Tensor:
-        """`(B, d)` -> code logits, float32 `(B, K)`."""
-        return self.batch_norm(self.projection(features).float())
 
 
 class BaselinePreTrainedModel(HashingPreTrainedModel):
     """What the two models share: how their own parts start."""
 
     config: BaselineConfig | BaselineVisionConfig
-    _own_modules = (Adapter, LinearHash)
+    _own_modules = (Adapter, HashHead)
     _towers_with_base = ("vision_model",)
-    _keep_in_fp32_modules_strict = ["batch_norm.weight", "batch_norm.bias", "batch_norm.running_*", "objective"]
+    _keep_in_fp32_modules_strict = [
+        *("batch_norm.weight", "batch_norm.bias", "batch_norm.running_*", "running_deviation", "objective"),
+    ]
     whole_config_class = BaselineConfig
 
     def _init_own(self, module: nn.Module) -> None:
-        if isinstance(module, LinearHash):
-            module.projection.reset_parameters()
-        elif isinstance(module, Objective):
+        if isinstance(module, HashHead | Objective):
             for part in module.modules():
-                if isinstance(part, nn.Linear):
+                if isinstance(part, nn.Linear | nn.Conv1d):
                     part.reset_parameters()
+        if isinstance(module, Objective):
             module.draw()
 
 
 class BaselineVisionModel(HashingTower, BaselinePreTrainedModel):
-    """Photos -> CLS token -> code logits: all it takes to hash.
+    """Photos -> tokens -> code logits: all it takes to hash.
 
     Args:
         config: the shape of the tower.
@@ -126,7 +120,7 @@ class BaselineVisionModel(HashingTower, BaselinePreTrainedModel):
         self.pre_layrnorm = nn.LayerNorm(width, eps=eps) if family.pre_norm else nn.Identity()
         self.encoder = ConceptHashEncoder(config)
         self.last_layer_norm = nn.LayerNorm(width, eps=eps) if config.apply_last_norm else nn.Identity()
-        self.hash_head = LinearHash(config)
+        self.hash_head = HEADS[config.head](config)
         self.post_init()
 
     @property
@@ -135,9 +129,14 @@ class BaselineVisionModel(HashingTower, BaselinePreTrainedModel):
         return self.config.first_adapted_layer < self.config.num_hidden_layers
 
     @property
+    def _reads_all_tokens(self) -> bool:
+        """Whether what follows the frozen layers reads more than the CLS token."""
+        return self.has_adapters or self.hash_head.reads_patches
+
+    @property
     def num_frozen_tokens(self) -> int:
         """How many tokens of a photo `frozen_states` gives."""
-        return super().num_frozen_tokens if self.has_adapters else 1
+        return super().num_frozen_tokens if self._reads_all_tokens else 1
 
     def frozen_states(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False, **kwargs: Any) -> Tensor:
         """What training does not change of photos, if the backbone is frozen.
@@ -148,14 +147,15 @@ class BaselineVisionModel(HashingTower, BaselinePreTrainedModel):
             **kwargs: for the layers.
 
         Returns:
-            The tokens where adapters begin, `(B, P + N, d)`; without adapters, the CLS token alone, `(B, 1, d)`.
+            The tokens where adapters begin, `(B, P + N, d)`; without adapters, the CLS token alone, `(B, 1, d)`,
+            unless the hash function reads the patches.
 
         Raises:
             ValueError: if `pixel_values` has the wrong shape.
         """
         kwargs.setdefault("attention_mask", None)  # which some layers want to be told
         states = self.encoder.before_concepts(self._first_tokens(pixel_values, interpolate_pos_encoding), **kwargs)
-        return states if self.has_adapters else states[:, :1]
+        return states if self._reads_all_tokens else states[:, :1]
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -194,13 +194,17 @@ class BaselineVisionModel(HashingTower, BaselinePreTrainedModel):
         kwargs["attention_mask"] = None
         if pixel_values is not None:
             frozen_states = self.frozen_states(pixel_values, interpolate_pos_encoding, **kwargs)
-        cls = cast(Tensor, frozen_states).to(self.dtype)
+        tokens = cast(Tensor, frozen_states).to(self.dtype)
+        number = tokens.shape[1] - self.num_prefix_tokens
+        if not self.hash_head.reads_patches:
+            # tokens have their positions in them: those that are hashed may come last
+            tokens, number = tokens.roll(-1, dims=1), 1
         if self.has_adapters:
             recorded = bool(output_attentions or kwargs.get("output_hidden_states", self.config.output_hidden_states))
-            # tokens have their positions in them; of the last one alone the last layer is computed
-            cls, _ = self.encoder(cls.roll(-1, dims=1), 1, recorded, **kwargs)
-        features = self.last_layer_norm(cls[:, 0])
-        return BaselineVisionOutput(code_logits=self.hash_head(features), features=features)
+            # of the last ones alone the last layer is computed
+            tokens, _ = self.encoder(tokens, number, recorded, **kwargs)
+        code_logits, features, beside = self.hash_head(self.last_layer_norm(tokens[:, -number:]))
+        return BaselineVisionOutput(code_logits=code_logits, features=features, beside=beside or None)
 
 
 class BaselineModel(BaselinePreTrainedModel):
@@ -360,13 +364,14 @@ class BaselineModel(BaselinePreTrainedModel):
         loss = loss_terms = None
         if labels is not None:
             with torch.autocast(vision.code_logits.device.type, enabled=False):
-                loss_terms = self.objective(vision.code_logits, labels)
+                loss_terms = self.objective(vision.code_logits, labels, **(vision.beside or {}))
             loss = sum(loss_terms.values())
         return BaselineOutput(
             loss=loss,
             loss_terms=loss_terms,
             code_logits=vision.code_logits,
             features=vision.features,
+            beside=vision.beside,
             hidden_states=vision.hidden_states,
             # eager attention alone collects full maps
             attentions=vision.attentions or None,

@@ -48,6 +48,8 @@ class Objective(nn.Module, ABC):
     def forward(self, code_logits: Tensor, labels: Tensor) -> Terms:
         """Compute the terms of the loss.
 
+        An objective takes what else its head gives, see `hash_heads.HeadOutput.beside`, by name.
+
         Args:
             code_logits: u, float32 `(B, K)`.
             labels: integers `(B,)`, or multi-hot `(B, C)` with at least one class each row.
@@ -320,6 +322,64 @@ class OrthoHash(Objective):
         return {"cosine": margin_cross_entropy(cosine_logits(code_logits, self.codebook), labels)}
 
 
+class A2Net(Objective):
+    """Classification, decorrelated bits, and features that come back (Wei, Shen, Sun, Ye, Yang, NeurIPS 2021).
+
+    `h = tanh u: CE(W_c h + b, y) + 0.01 mean (H^T H - B I)^2 + mean (W^T h - f)^2`, H of all h of the batch, the mean
+    over its K x K; f, which has no gradient here, and W of `A2NetHead`. As Ng et al., 2024, have it: the paper fits
+    the network to codes of the training photos that are learned beside it. Fewer photos or classes than bits cannot
+    bring the second term to zero: it then keeps photos of a class apart.
+    """
+
+    hash_bias = False
+    decorrelation_weight = 0.01
+
+    def __init__(self, num_bits: int, num_classes: int, class_embedding_dim: int | None = None):
+        super().__init__(num_bits, num_classes)
+        self.classifier = nn.Linear(num_bits, num_classes)
+
+    def forward(  # type: ignore[override]
+        self, code_logits: Tensor, labels: Tensor, features: Tensor, reconstruction: Tensor
+    ) -> Terms:
+        """See `Objective`.
+
+        Args:
+            code_logits: see there.
+            labels: see there.
+            features: f, `(B, f)`.
+            reconstruction: `W^T h`, `(B, f)`.
+        """
+        codes = code_logits.tanh()
+        correlations = codes.T @ codes - len(codes) * torch.eye(self.num_bits, device=codes.device)
+        return {
+            "classification": _cross_entropy(self.classifier(codes), labels),
+            "decorrelation": self.decorrelation_weight * correlations.square().mean(),
+            "reconstruction": F.mse_loss(reconstruction.float(), features.detach().float()),
+        }
+
+
+class Semicon(Objective):
+    """Classification of codes that are drawn to corners: SEMICON with cross-entropy, as Ng et al., 2024, compare with.
+
+    `h = tanh u: CE(W_c h + b, y) + 0.001 mean (h - sign h)^2`. The paper (Shen, Sun, Wei, Jiang, Yang, ECCV 2022) fits
+    the network to codes of the training photos that are learned beside it.
+    """
+
+    weight = 0.001
+
+    def __init__(self, num_bits: int, num_classes: int, class_embedding_dim: int | None = None):
+        super().__init__(num_bits, num_classes)
+        self.classifier = nn.Linear(num_bits, num_classes)
+
+    def forward(self, code_logits: Tensor, labels: Tensor) -> Terms:
+        """See `Objective`."""
+        codes = code_logits.tanh()
+        return {
+            "classification": _cross_entropy(self.classifier(codes), labels),
+            "quantization": self.weight * _distance_to_sign(codes),
+        }
+
+
 OBJECTIVES: dict[str, type[Objective]] = {
     "ce": CrossEntropy,
     "centres": Centres,
@@ -330,6 +390,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "csq": CSQ,
     "dpn": DPN,
     "orthohash": OrthoHash,
+    "a2net": A2Net,
+    "semicon": Semicon,
 }
 
 
