@@ -15,7 +15,8 @@ from .oracle import random_codes
 
 
 @pytest.fixture
-def benchmark(request):
+def benchmark(request, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples" / "benchmarks")  # they use each other
     path = Path(__file__).parents[2] / "examples" / "benchmarks" / f"{request.param}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -26,6 +27,7 @@ def benchmark(request):
 
 
 speed = pytest.mark.parametrize("benchmark", ["search_speed"], indirect=True)
+scale = pytest.mark.parametrize("benchmark", ["search_scale"], indirect=True)
 quality = pytest.mark.parametrize("benchmark", ["search_quality"], indirect=True)
 
 
@@ -81,6 +83,43 @@ def test_codes_are_noisy_prototypes(benchmark):
     prototypes = np.random.default_rng(args.seed).integers(0, 256, (3, 8), dtype=np.uint8)
     flipped = np.bitwise_count(codes[:, None] ^ prototypes).sum(-1).min(1) / 64
     assert abs(flipped.mean() - 0.25) < 0.01
+
+
+@scale
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory from /proc, as Linux has it")
+def test_every_kind_is_held_against_bare_faiss(benchmark, tmp_path):
+    args = benchmark.Arguments(rounds=7, singles=8, batch_size=16, num_classes=50, num_threads=1)
+    sizes = []
+    for n in (3000, 6000):
+        folder = tmp_path / str(n)
+        found = {"num_codes": n, "written": benchmark.write_indexes(args, n, folder)}
+        found["written_lists"] = benchmark.write_lists(args, n, folder)
+        found |= {kind: benchmark.measure(args, n, folder, kind) for kind in benchmark.KINDS}
+        sizes.append(json.loads(json.dumps(found)))
+        queries = benchmark.queries_of(args)
+        for kind in benchmark.KINDS:
+            index = benchmark.open_kind(args, folder, kind)
+            assert len(index) == n and (found[kind]["recall"] == 1) == (kind != "ivf") and found[kind]["recall"] > 0.9
+            distances, _ = benchmark.bare_search(args, folder, kind)(queries)
+            assert distances.tolist() == np.load(folder / "truth.npy").tolist()
+            for times in (found[kind]["single"], found[kind]["batch"]):
+                assert times["ours_over_bare"] == pytest.approx(times["ours_ms"] / times["bare_ms"])
+            assert found[kind]["batch"]["rounds"] == 7
+        benchmark.print_table(found)
+    per_million = benchmark.slopes(sizes)["mapped"]["single_ms"]
+    assert per_million == pytest.approx(
+        (sizes[1]["mapped"]["single"]["ours_ms"] - sizes[0]["mapped"]["single"]["ours_ms"]) / 0.003
+    )
+
+
+@scale
+def test_the_stream_is_the_same_every_time(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, "ROWS_PER_CHUNK", 100)
+    args = benchmark.Arguments()
+    once, again = (list(benchmark.blocks_of(args, 250)) for _ in range(2))
+    assert [len(block) for block in once] == [100, 100, 50]
+    np.testing.assert_array_equal(np.concatenate(once), np.concatenate(again))
+    assert not (queries := benchmark.queries_of(args))[:50].tolist() == once[0][:50].tolist() and len(queries) == 576
 
 
 def labelled(benchmark, n: int, num_bits: int, seed: int):
