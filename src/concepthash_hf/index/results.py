@@ -1,5 +1,6 @@
 """What a search returns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,15 @@ class SearchResult:
     ids: np.ndarray
     distances: np.ndarray
     concept_distances: np.ndarray
+
+    @classmethod
+    def side_by_side(cls, parts: Sequence["SearchResult"]) -> "SearchResult":
+        """What several searches found for the same queries, one after the other in every row."""
+        return cls(
+            np.concatenate([part.ids for part in parts], axis=1),
+            np.concatenate([part.distances for part in parts], axis=1),
+            np.concatenate([part.concept_distances for part in parts], axis=1),
+        )
 
     def at(self, columns: np.ndarray) -> "SearchResult":
         """Some of the items of every query: those of these columns, int `(Q, c)`, in their order."""

@@ -1,7 +1,9 @@
 """Several indexes searched as one: folders made apart, files that stay on disk, databases of several servers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +13,15 @@ from .hamming import HammingIndex
 from .inputs import as_ids, name_some
 from .results import RangeResult, SearchResult
 
+Answer = TypeVar("Answer")
+
 
 class ShardedIndex(CodeIndex):
     """Indexes of the same model, searched as one: what a single index of all their items would find.
 
-    Every shard is asked, and what it found is merged by distance; of equal distances those of the first shard come
-    first. It is as exact as its shards are. Nothing is copied: shards may be in memory, mapped from their files, or in
-    databases. Items are added to and removed from a shard, not from here.
+    Every shard is asked, servers at the same time, and what they found is merged by distance; of equal distances those
+    of the first shard come first. It is as exact as its shards are. Nothing is copied: shards may be in memory, mapped
+    from their files, or in databases. Items are added to and removed from a shard, not from here.
 
     Args:
         shards: of codes of the same length, concepts and model, which share no ids. Those of databases are not
@@ -58,7 +62,8 @@ class ShardedIndex(CodeIndex):
         Raises:
             ValueError: as that of a shard.
         """
-        return ShardedIndex([shard.where(metadata) for shard in self._filled()] or self.shards[:1])
+        # one without items has no columns to ask for
+        return ShardedIndex([shard.where(metadata) for shard in self.shards if len(shard)] or self.shards[:1])
 
     def warm(self) -> None:
         """Build now what first searches build, in every shard in memory."""
@@ -69,8 +74,12 @@ class ShardedIndex(CodeIndex):
     def __len__(self) -> int:
         return sum(map(len, self.shards))
 
-    def _filled(self) -> Iterator[CodeIndex]:
-        return (shard for shard in self.shards if len(shard))
+    def _check_k(self, k: int) -> None:
+        """Where a shard has as many items, no large table needs to be counted."""
+        for shard in self.shards:
+            with suppress(ValueError):
+                return shard._check_k(k)
+        super()._check_k(k)
 
     def _search(self, codes: np.ndarray, k: int) -> SearchResult:
         return self._merged(k, lambda shard, most: shard._search(codes, most))
@@ -83,26 +92,39 @@ class ShardedIndex(CodeIndex):
 
     def _merged(self, k: int, ask: Callable[[CodeIndex, int], SearchResult]) -> SearchResult:
         """The k nearest of what the shards find; a shard gives at most all it has."""
-        found = [ask(shard, min(k, len(shard))) for shard in self._filled()]
-        everything = SearchResult(
-            *(
-                np.concatenate([getattr(part, name) for part in found], axis=1)
-                for name in ("ids", "distances", "concept_distances")
-            )
-        )
+
+        def ask_for_most(shard: CodeIndex) -> SearchResult | None:
+            most = k
+            try:
+                shard._check_k(k)
+            except ValueError:
+                most = len(shard)
+            return ask(shard, most) if most else None
+
+        everything = SearchResult.side_by_side([part for part in self._each(ask_for_most) if part is not None])
         # stable: of equal distances, the first shard's first
         return everything.at(np.argsort(everything.distances, axis=1, kind="stable")[:, :k])
 
     def _range_search(self, codes: np.ndarray, radius: int) -> RangeResult:
-        found = [shard._range_search(codes, radius) for shard in list(self._filled()) or self.shards]
+        found = self._each(lambda shard: shard._range_search(codes, radius))
+        found = [part for part in found if len(part.ids)] or found[:1]
         queries = np.concatenate([np.repeat(np.arange(len(codes)), np.diff(part.offsets)) for part in found])
-        ids, distances, concept_distances = (
-            np.concatenate([getattr(part, name) for part in found])
-            for name in ("ids", "distances", "concept_distances")
-        )
+        ids = np.concatenate([part.ids for part in found])
+        distances = np.concatenate([part.distances for part in found])
+        concept_distances = np.concatenate([part.concept_distances for part in found])
         order = np.lexsort((distances, queries))  # stable, as above
         offsets = np.sum([part.offsets for part in found], axis=0)
         return RangeResult(offsets, ids[order], distances[order], concept_distances[order])
+
+    def _each(self, ask: Callable[[CodeIndex], Answer]) -> list[Answer]:
+        """What every shard answers; servers are asked at the same time."""
+        with ThreadPoolExecutor(len(self.shards)) as pool:
+            asked = [None if isinstance(shard, HammingIndex) else pool.submit(ask, shard) for shard in self.shards]
+            # faiss has threads of its own
+            return [
+                ask(shard) if answer is None else answer.result()
+                for shard, answer in zip(self.shards, asked, strict=True)
+            ]
 
     def _has(self, ids: pa.Array) -> np.ndarray:
         return np.any([shard.has(ids) for shard in self.shards], axis=0)
