@@ -157,7 +157,7 @@ class InvertedLists:
     LISTS_SEARCHED = 16  # at least
     MOST_LISTS = 2**12  # what every code is compared with, once
     CODES_PER_LIST = 39  # of which k-means makes a centre, at least
-    SAMPLE_PER_LIST = 64  # of which it does, where there are as many
+    SAMPLE_PER_LIST = 256  # of which it does, where there are as many; more are no better
     GROWTH = 4
     ARRAYS: ClassVar[tuple[str, ...]] = ("ivf.centres", "ivf.lists")
 
