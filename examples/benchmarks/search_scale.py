@@ -79,10 +79,10 @@ def write_indexes(args: Arguments, n: int, folder: Path) -> dict[str, Any]:
     exact, build_seconds = timed(build, args, n, "flat")
     _, save_seconds = timed(exact.save, folder / "whole")
     np.save(folder / "truth.npy", exact.search(queries_of(args), args.k).distances)
+    codes = mapped_codes(folder)
     for shard, ids in enumerate(np.array_split(np.arange(n), args.num_shards)):
-        part = HammingIndex.from_codes(
-            exact.get_codes(ids), ids, num_bits=args.num_bits, num_concepts=args.num_concepts
-        )
+        part = HammingIndex(exact.spec)
+        part.add(codes[ids[0] : ids[-1] + 1], ids)
         part.save(folder / f"shard-{shard}")
     return {"build_seconds": build_seconds, "save_seconds": save_seconds, "memory": memory()}
 
@@ -102,9 +102,14 @@ def open_kind(args: Arguments, folder: Path, kind: str) -> CodeIndex:
     return open_index(str(folder / ("ivf" if kind == "ivf" else "whole")), mapped=kind == "mapped")
 
 
+def mapped_codes(folder: Path) -> np.ndarray:
+    """All codes, in the file of the index that is whole."""
+    return map_codes(next((folder / "whole").glob("codes-*.safetensors")))
+
+
 def bare_search(args: Arguments, folder: Path, kind: str) -> Search:
     """Bare faiss: distances and positions only."""
-    codes = map_codes(next((folder / "whole").glob("codes-*.safetensors")))
+    codes = mapped_codes(folder)
     if kind == "memory":
         flat = faiss.IndexBinaryFlat(args.num_bits)
         flat.add(codes)
