@@ -60,3 +60,9 @@ def test_too_few_words_for_so_many_bits(caplog):
         language_codebook(torch.randn(5, 12), 16)
     assert language_codebook(torch.randn(30, 12), 2).shape == (30, 2)
     assert "2 bits give 30 class names only 4 different targets" in caplog.text
+
+
+def test_as_many_bits_as_words_hold(caplog):
+    targets = language_codebook(torch.randn(5, 9), 4)
+    assert targets.shape == (5, 4) and len(targets.unique(dim=0)) == 5
+    assert caplog.messages == []

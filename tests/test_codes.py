@@ -164,9 +164,12 @@ def test_a_composed_code_takes_each_concept_from_its_own_code(case):
     np.testing.assert_array_equal(compose_codes(torch.from_numpy(packed), num_bits).numpy(), pack_bits(expected))
 
 
-def test_a_code_composed_of_one_is_that_one():
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3)])
+def test_a_code_composed_of_one_is_that_one(leading):
     code = np.array([0b10110100, 0b01000000], dtype=np.uint8)
-    np.testing.assert_array_equal(compose_codes(np.stack([code, code, code]), 12), code)
+    thrice = np.broadcast_to(code, (*leading, 3, 2))
+    np.testing.assert_array_equal(compose_codes(thrice, 12), thrice[..., 0, :])
+    np.testing.assert_array_equal(compose_codes(torch.tensor(thrice), 12).numpy(), thrice[..., 0, :])
 
 
 def test_only_codes_can_be_composed():
@@ -174,6 +177,19 @@ def test_only_codes_can_be_composed():
         compose_codes(np.zeros(2, dtype=np.uint8), 16)
     with pytest.raises(ValueError, match="num_bits=16, num_concepts=3"):
         compose_codes(np.zeros((3, 2), dtype=np.uint8), 16)
+
+
+def test_tensors_are_answered_on_their_device():
+    """On one that mixes with no other."""
+    codes = pack_bits(torch.zeros(3, 12, dtype=torch.bool, device="meta"))
+    answers = [
+        codes,
+        unpack_bits(codes, 12),
+        hamming_distance(codes, codes),
+        sub_code_distances(codes, codes, 12, 4),
+        compose_codes(codes, 12),
+    ]
+    assert [answer.device.type for answer in answers] == ["meta"] * 5
 
 
 # bad input

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from concepthash_hf.linear_hashing import (
     FITS,
+    iterative_quantization,
     principal_components,
     quantizing_rotation,
     random_hyperplanes,
@@ -98,3 +99,22 @@ def test_codes_find_neighbours(name):
 def test_too_few_photos(name):
     with pytest.raises(ValueError, match="5 photos with features of width 24 have 4 principal components, not 16"):
         FITS[name](torch.randn(5, 24), 16)
+
+
+@pytest.mark.parametrize("name", [name for name in FITS if name != "lsh"])
+def test_as_many_bits_as_photos_hold(name):
+    weight, bias = FITS[name](torch.randn(5, 24), 4)
+    assert weight.shape == (4, 24) and bias.shape == (4,)
+
+
+def test_itq_turns_the_centred_components():
+    """Features far from the origin, where it matters."""
+    features = torch.randn(60, 8) + 20
+    weight, bias = principal_components(features, 5)
+    scores = (features - features.mean(0)).double() @ weight.double().T
+    torch.manual_seed(3)
+    turned, shift = iterative_quantization(features, 5)
+    torch.manual_seed(3)
+    rotation = quantizing_rotation(scores, random_rotation(5).double()).float()
+    torch.testing.assert_close(turned, rotation.T @ weight, rtol=0, atol=1e-4)
+    torch.testing.assert_close(shift, rotation.T @ bias, rtol=0, atol=1e-2)

@@ -195,10 +195,11 @@ def test_diversity_loss_equals_the_loop(batch, num_concepts, num_patches):
     assert diversity_loss(attentions).item() == pytest.approx(naive_diversity(attentions), abs=1e-5)
 
 
-def test_diversity_of_one_concept_is_nothing():
-    attentions = torch.rand(4, 1, 9, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+def test_diversity_of_one_concept_is_nothing(dtype):
+    attentions = torch.rand(4, 1, 9, dtype=dtype, requires_grad=True)
     loss = diversity_loss(attentions)
-    assert loss.shape == ()
+    assert loss.shape == () and loss.dtype == torch.float32
     assert loss.item() == 0
 
 

@@ -325,6 +325,24 @@ def test_descending_lowers_the_loss_and_brings_classes_together(name, constants)
     assert differing[same].mean() + 0.2 < differing[~same].mean()
 
 
+TERMS = {
+    "ce": ["classification"],
+    "centres": ["classification", "quantization"],
+    "hashnet": ["pairs"],
+    "dpsh": ["pairs", "quantization"],
+    "dtsh": ["triplets", "quantization"],
+    "greedyhash": ["classification", "quantization"],
+    "csq": ["centre", "quantization"],
+    "dpn": ["polarization"],
+    "orthohash": ["cosine"],
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_terms_bear_the_names_that_logs_show(name):
+    assert list(made(name)(torch.randn(4, BITS), torch.tensor([0, 0, 1, 1]))) == TERMS[name]
+
+
 @pytest.mark.parametrize("name", ["hashnet", "dpsh", "dtsh"])
 def test_a_batch_of_one_class_is_no_nan(name):
     loss = sum(made(name)(torch.randn(4, BITS), torch.zeros(4, dtype=torch.long)).values())
@@ -333,6 +351,7 @@ def test_a_batch_of_one_class_is_no_nan(name):
 
 def test_continuation_makes_hashnet_steeper():
     objective, slopes = made("hashnet"), []
+    assert objective.beta == 1
     for steps in (0, 200, 1800):
         objective.start_epoch(steps)
         slopes.append(objective.beta)

@@ -50,7 +50,7 @@ def assert_same(left: HammingIndex, right: HammingIndex, num_bits: int = 20) -> 
 
 def test_examples_in_docstrings():
     results = doctest.testmod(hamming, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert results.failed == 0 and results.attempted == 7
+    assert results.failed == 0 and results.attempted in (7, 8)  # Python 3.13 counts the one that is skipped
 
 
 # kinds

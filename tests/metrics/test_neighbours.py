@@ -48,6 +48,23 @@ def test_a_query_has_no_vote():
     assert values["knn_accuracy@1"] == 0.5
 
 
+def test_a_query_has_no_vote_where_all_vote():
+    codes = np.array([[0x00], [0x0F]], dtype=np.uint8)
+    values = knn_accuracy(codes[:1], [7], codes, [7, 3], at=[5], query_ids=[0], database_ids=[0, 1])
+    assert values["knn_accuracy@5"] == 0
+
+
+def test_near_and_last_items_have_one_vote_each():
+    codes = np.array([[0x00], [0x01]], dtype=np.uint8)
+    assert knn_accuracy(codes[:1], [1], codes, [0, 1], at=[2])["knn_accuracy@2"] == 0.5
+
+
+def test_a_number_of_neighbours_is_one():
+    codes = np.array([[0x00], [0x01]], dtype=np.uint8)
+    with pytest.raises(ValueError, match="at counts items"):
+        knn_accuracy(codes, [0, 1], codes, [0, 1], at=[0])
+
+
 def test_vote_needs_one_class_per_item():
     codes = np.array([[0], [1]], dtype=np.uint8)
     with pytest.raises(ValueError, match="one class per query"):
@@ -87,7 +104,24 @@ class TestFamilies:
 
     def test_no_wrong_neighbour_has_no_family(self):
         codes = np.array([[0], [255]], dtype=np.uint8)
-        assert family_metrics(codes, [0, 1], codes, [0, 1], [0, 0])["wrong_top1_in_family"] is None
+        values = family_metrics(codes, [0, 1], codes, [0, 1], [0, 0])
+        assert values["wrong_top1_in_family"] is values["wrong_top1_in_family_by_chance"] is None
+
+    def test_one_wrong_neighbour_has_one(self):
+        codes = np.array([[0], [255]], dtype=np.uint8)
+        values = family_metrics(codes, [0, 0], codes, [0, 1], [0, 0])
+        assert values["wrong_top1_in_family"] == values["wrong_top1_in_family_by_chance"] == 1
+
+    def test_an_item_that_is_left_out_is_not_there(self, random_task):
+        _, _, database, labels = random_task
+        families, ids = np.array([0, 0, 0, 1, 1, 2, 2]), np.arange(len(labels))
+        for query in range(10):
+            one = slice(query, query + 1)
+            values = family_metrics(
+                database[one], labels[one], database, labels, families, query_ids=ids[one], database_ids=ids
+            )
+            others = np.delete(database, query, axis=0), np.delete(labels, query)
+            assert values == pytest.approx(family_metrics(database[one], labels[one], *others, families))
 
     @pytest.mark.parametrize(
         ("families", "message"),
@@ -97,6 +131,14 @@ class TestFamilies:
         codes = np.array([[0], [1], [2]], dtype=np.uint8)
         with pytest.raises(ValueError, match=message):
             family_metrics(codes, [0, 1, 2], codes, [0, 1, 2], families)
+
+    @pytest.mark.parametrize("side", [1, 3])
+    def test_bad_labels(self, side):
+        codes = np.array([[0], [1]], dtype=np.uint8)
+        task = [codes, [0, 1], codes, [0, 1]]
+        task[side] = [0.5, 1.0]
+        with pytest.raises(ValueError, match="^" + ("query_labels", "database_labels")[side // 2]):
+            family_metrics(*task, [0, 1])
 
 
 def test_chunks_do_not_matter(random_task, monkeypatch):

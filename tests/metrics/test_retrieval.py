@@ -228,6 +228,18 @@ class TestInputs:
         assert values["map"] == values["map@1000"] == values["map@1000_retrieved"] == pytest.approx(1)
         assert (values["precision@10"], values["recall@10"], values["hit_rate@10"]) == pytest.approx((0.1, 1, 1))
 
+    @pytest.mark.parametrize("ties", RULES)
+    def test_distances_beyond_a_byte(self, ties):
+        database = np.array([[0xFF] * 32, [0x00] * 32], dtype=np.uint8)  # at distances 256 and 0
+        assert retrieval_metrics(database[1:], [1], database, [0, 1], ties=ties)["map"] == pytest.approx(1)
+
+    @pytest.mark.parametrize("ties", RULES)
+    def test_the_furthest_item_counts_in_a_list_longer_than_the_database(self, ties):
+        database = np.array([[0x00], [0xFF]], dtype=np.uint8)
+        values = retrieval_metrics(database[:1], [1], database, [0, 1], top_k=10, at=[10], ties=ties)
+        assert (values["map"], values["map@10"], values["map@10_retrieved"]) == pytest.approx((0.5, 0.5, 0.5))
+        assert (values["precision@10"], values["recall@10"], values["hit_rate@10"]) == pytest.approx((0.1, 1, 1))
+
     def test_values_are_ready_for_json(self, random_task):
         values = retrieval_metrics(*(torch.from_numpy(array) for array in random_task), top_k=np.int64(5))
         assert json.loads(json.dumps(values)) == values
@@ -332,6 +344,22 @@ class TestPerClass:
             assert values == pytest.approx({key: alone[key] for key in values}, abs=1e-12)
         json.dumps(per_class)
 
+    @pytest.mark.parametrize("ties", RULES)
+    def test_all_arguments_count(self, random_task, ties):
+        _, _, database, labels = random_task
+        ids, settings = np.arange(len(labels)), {"top_k": 3, "at": (2, 4), "ties": ties}
+        per_class = per_class_metrics(
+            database[:40], labels[:40], database, labels, query_ids=ids[:40], database_ids=ids, **settings
+        )
+        for label, values in per_class.items():
+            own = ids[:40][labels[:40] == label]
+            alone = retrieval_metrics(
+                database[own], labels[own], database, labels, query_ids=own, database_ids=ids, **settings
+            )
+            assert values == pytest.approx(
+                {key: alone[key] for key in alone if key not in ("num_database", "num_queries_without_relevant")}
+            )
+
     def test_a_query_counts_for_each_of_its_labels(self):
         codes = np.array([[0], [15]], dtype=np.uint8)
         per_class = per_class_metrics(codes, [[1, 1, 0], [0, 1, 0]], codes, [[1, 0, 0], [0, 1, 0]], at=[1])
@@ -347,6 +375,24 @@ class TestPrecisionRecallCurve:
         assert curve.precision == pytest.approx([values[f"precision@{k}"] for k in curve.ranks])
         assert curve.recall == pytest.approx([values[f"recall@{k}"] for k in curve.ranks])
         assert curve.recall[-1] == pytest.approx(1)
+
+    @pytest.mark.parametrize("ties", RULES)
+    def test_all_arguments_count(self, random_task, ties):
+        _, _, database, labels = random_task
+        arguments = {"ties": ties, "query_ids": np.arange(40), "database_ids": np.arange(len(labels))}
+        task = (database[:40], labels[:40], database, labels)
+        curve = precision_recall_curve(*task, num_points=12, **arguments)
+        values = retrieval_metrics(*task, at=curve.ranks, **arguments)
+        assert curve.precision == pytest.approx([values[f"precision@{k}"] for k in curve.ranks])
+        assert curve.recall == pytest.approx([values[f"recall@{k}"] for k in curve.ranks])
+
+    def test_two_points_are_the_ends(self, random_task):
+        assert precision_recall_curve(*random_task, num_points=2).ranks.tolist() == [1, 100]
+
+    def test_a_hundred_points_where_nothing_is_said(self):
+        codes = np.zeros((2000, 1), dtype=np.uint8)
+        ranks = precision_recall_curve(codes[:1], [0], codes, np.zeros(2000, dtype=int)).ranks
+        np.testing.assert_array_equal(ranks, np.unique(np.geomspace(1, 2000, 100).round()))
 
     def test_one_point_is_no_curve(self, random_task):
         with pytest.raises(ValueError, match="at least 2 points"):

@@ -19,15 +19,16 @@ def task():
     return codes[:20], labels[:20], codes[20:], labels[20:]
 
 
+@pytest.mark.parametrize("ids", [{}, {"query_ids": np.arange(20) + 7, "database_ids": np.arange(100)}])
 @pytest.mark.parametrize("ties", ["expected", "stable"])
-def test_is_retrieval_with_some_concepts(task, ties):
+def test_is_retrieval_with_some_concepts(task, ties, ids):
     queries, query_labels, database, labels = task
-    values = sub_code_metrics(*task, NUM_BITS, NUM_CONCEPTS, ties=ties)
+    values = sub_code_metrics(*task, NUM_BITS, NUM_CONCEPTS, ties=ties, **ids)
 
     def map_of(concepts):
         chosen = np.isin(np.repeat(np.arange(NUM_CONCEPTS), 5), concepts)
         left, right = (pack_bits(unpack_bits(codes, NUM_BITS)[:, chosen]) for codes in (queries, database))
-        return pytest.approx(retrieval_metrics(left, query_labels, right, labels, ties=ties)["map"])
+        return pytest.approx(retrieval_metrics(left, query_labels, right, labels, ties=ties, **ids)["map"])
 
     assert values["map"] == map_of([0, 1, 2])
     assert values["map_alone"] == [map_of([0]), map_of([1]), map_of([2])]
@@ -49,3 +50,8 @@ def test_concepts_of_one_bit():
 def test_bad_input(task, num_bits, num_concepts, message):
     with pytest.raises(ValueError, match=message):
         sub_code_metrics(*task, num_bits, num_concepts)
+
+
+def test_bad_codes(task):
+    with pytest.raises(ValueError, match="query_codes: packed codes are uint8"):
+        sub_code_metrics(task[0] > 0, *task[1:], NUM_BITS, NUM_CONCEPTS)

@@ -102,7 +102,8 @@ def family_metrics(
     """
     queries = as_integer_labels(query_labels, len(query_codes), "query_labels")
     database = as_integer_labels(database_labels, len(database_codes), "database_labels")
-    by_class, by_family = (
+    # the last pair makes all items relevant, and so counts those that are not left out
+    by_class, by_family, all_items = (
         per_query_metrics(
             prepare_task(query_codes, left, database_codes, right, query_ids, database_ids),
             at=[1],
@@ -110,11 +111,12 @@ def family_metrics(
         for left, right in (
             (queries, database),
             (families_of(queries, class_families), families_of(database, class_families)),
+            (np.zeros_like(queries), np.zeros_like(database)),
         )
     )
     wrong = 1 - by_class["precision@1"]
     relatives = by_family["precision@1"] - by_class["precision@1"]
-    of_another_class = len(database) - by_class["num_relevant"]
+    of_another_class = all_items["num_relevant"] - by_class["num_relevant"]
     chance = ratio(by_family["num_relevant"] - by_class["num_relevant"], of_another_class)
     any_wrong = wrong.sum() > 0
     return {
