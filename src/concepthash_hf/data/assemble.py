@@ -6,9 +6,10 @@ from typing import Any, Literal
 import datasets
 
 from .bad_images import OnBadImage
-from .changes import separated, with_features
+from .changes import separated, undecoded, with_features
 from .columns import find_image_column, find_label_column, require_columns
 from .labels import Photos, class_names_of, encode_labels, is_list, label_sets, stratified_split
+from .places import Places
 from .splits import PhotoSplits
 from .unreadable import take_out_unreadable
 
@@ -24,6 +25,7 @@ def assemble(
     seed: int = 0,
     on_unreadable: OnBadImage | Literal["keep"] = "raise",
     notes: Sequence[str] = (),
+    places: Places | None = None,
     **facts: Any,
 ) -> PhotoSplits:
     """Make `PhotoSplits` of tables that have an image and a label column each.
@@ -40,6 +42,7 @@ def assemble(
         query_fraction: part of each class to hold out as queries where the source has none.
         seed: which photos are held out.
         on_unreadable: what to do about files of formats that no installed package reads: "raise", "skip" or "keep".
+        places: where pictures may lie; anywhere if None.
         notes: in words, what was taken for what.
         **facts: further fields of `PhotoSplits`.
 
@@ -49,13 +52,15 @@ def assemble(
     """
     if "train" not in photos:
         raise ValueError(f"{facts.get('name', 'photos')} has {', '.join(photos)} photos, but none to train on")
-    splits = {key: with_features(table) for key, table in photos.items()}
+    splits = {key: undecoded(with_features(table)) for key, table in photos.items()}
     features = splits["train"].features
     image_column = image_column or find_image_column(features)
     label_column = label_column or find_label_column(features, image_column)
     for table in splits.values():
         require_columns(table.features, image_column=image_column, label_column=label_column)
-    splits = {key: _undecoded(table, image_column) for key, table in splits.items()}
+    splits = {key: _with_pictures(table, image_column) for key, table in splits.items()}
+    if places is not None:
+        splits = {key: places.check(table, image_column, f"{facts['source']}, {key}") for key, table in splits.items()}
     notes = list(notes) or [f"pictures: column {image_column!r}", f"labels: column {label_column!r}"]
     if on_unreadable != "keep":
         splits, unreadable = take_out_unreadable(splits, image_column, on_unreadable)
@@ -105,9 +110,8 @@ def _labels_in(photos: datasets.Dataset, label_column: str, split: str, name: st
     return labels
 
 
-def _undecoded(photos: Photos, image_column: str) -> Photos:
-    feature = photos.features[image_column]
-    if isinstance(feature, datasets.Image) and not feature.decode:
+def _with_pictures(photos: Photos, image_column: str) -> Photos:
+    if isinstance(photos.features[image_column], datasets.Image):
         return photos
     return photos.cast_column(image_column, datasets.Image(decode=False))
 

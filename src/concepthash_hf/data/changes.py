@@ -1,17 +1,34 @@
 """Columns with every value changed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import datasets
 
-from .labels import Photos
+from .labels import Photos, is_list
 
 
 def with_features(photos: Photos) -> Photos:
     """A stream may have to be looked into before it knows its columns."""
     return photos if photos.features is not None else photos._resolve_features()
+
+
+def undecoded(photos: Photos) -> Photos:
+    """No column is decoded where a row is read: pictures, sounds and films may lie anywhere that a table says."""
+    for column, feature in photos.features.items():
+        if (plain := _undecoded(feature)) != feature:
+            photos = photos.cast_column(column, plain)
+    return photos
+
+
+def _undecoded(feature: Any) -> Any:
+    if isinstance(feature, dict):
+        return {name: _undecoded(inner) for name, inner in feature.items()}
+    if is_list(feature):
+        return replace(feature, feature=_undecoded(feature.feature))
+    return replace(feature, decode=False) if getattr(feature, "decode", False) is True else feature
 
 
 def changed(photos: Photos, column: str, change: Callable[[Any], Any]) -> Photos:

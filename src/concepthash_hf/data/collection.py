@@ -14,6 +14,7 @@ from .folders import list_photos
 from .labels import class_names_of, is_list, label_sets
 from .load import load_with_options
 from .options import LoadOptions
+from .places import PlaceError
 from .splits import SPLIT_NAMES, PhotoSplits
 
 logger = logging.getLogger(__name__)
@@ -77,17 +78,19 @@ def load_collection(name_or_path: str | Path, **options: Any) -> Collection:
         {'id': 'lamps/17.jpg', 'path': 'photos/of/products/lamps/17.jpg', 'label': 'lamps', 'split': 'train'}
     """
     chosen = LoadOptions(**options, on_bad_image="skip")
-    folder = Path(chosen.data_dir or name_or_path)
+    folder, is_table = Path(chosen.data_dir or name_or_path), Path(name_or_path).is_file()
     try:
         splits = load_with_options(name_or_path, chosen, "keep")
+    except PlaceError:
+        raise
     except ValueError as error:
-        if not folder.is_dir() or chosen.label_column is not None or chosen.splits:
+        if is_table or not folder.is_dir() or chosen.label_column is not None or chosen.splits:
             raise
         photos = list_photos(folder, follow_symlinks=chosen.follow_symlinks, on_bad_image="skip")
         logger.warning("taking all %d pictures below %s, without classes: %s", len(photos), folder, error)
         rows = _rows(_paths(photos, "image"), [{}] * len(photos), folder)
         return Collection(folder.resolve().name, photos, rows, (f"all {len(photos)} pictures, without classes",))
-    if folder.is_file():  # a table
+    if folder.is_file():
         folder = folder.parent
     tables = _distinct_splits(splits)
     images = splits.image_column

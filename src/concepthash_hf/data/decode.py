@@ -2,7 +2,9 @@
 
 import io
 import os
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,11 @@ _HEIF_SUFFIXES = frozenset(".heic .heics .heif .heifs .hif".split())
 
 MAX_ASPECT_RATIO = 100
 """Longer side : shorter side. Beyond it, resizing the shorter side would blow a sliver up to gigabytes."""
+
+# what `datasets` makes of the files of a Hub dataset that is read as it comes: `zip://owl.jpg::hf://datasets/...`
+_ON_HUB = re.compile(r"((zip|tar|gzip|bz2|xz|lz4|zstd)://((?!::).)*::)*hf://datasets/((?!::).)*")
+
+NOT_FETCHED = "an address in a table, which is not fetched: download it, and name the file"
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _BACKGROUND = (255, 255, 255, 255)
@@ -86,36 +93,59 @@ def decode_image(image: Any, row: int | None = None) -> Image.Image:
 
     Args:
         image: what a `datasets.Image(decode=False)` column gives (a mapping with `bytes` or `path`), a path or URL,
-            the bytes of a file, or a `PIL.Image.Image`.
+            the bytes of a file, or a `PIL.Image.Image`. Whoever wrote a table shall not choose what is fetched: only
+            a path or URL that is given as such may be an address, that of a mapping is one of a Hub dataset at most.
         row: the picture's row, for the error message.
 
     Returns:
         A loaded RGB picture.
 
     Raises:
-        BadImageError: for a missing, empty or truncated file, one that is not a picture, more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS` (decompression bomb), 32 bits a channel (no agreed white), an aspect ratio
-            over 100, a raw file of a camera, and a format that no installed package reads.
+        BadImageError: for a missing, empty or truncated file, a pipe or device, an address in a mapping, a file that
+            is not a picture, more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (decompression bomb), 32 bits a channel
+            (no agreed white), an aspect ratio over 100, a raw file of a camera, and a format that no installed
+            package reads.
 
     Example:
         >>> from PIL import Image
         >>> decode_image(Image.new("L", (4, 2), 128)).getpixel((0, 0))
         (128, 128, 128)
     """
+    return _read(image, row, _to_rgb)
+
+
+def decode_mask(mask: Any, row: int | None = None) -> Image.Image:
+    """Read one mask: upright, its values as they were saved.
+
+    Args:
+        mask: as in `decode_image`.
+        row: as in `decode_image`.
+
+    Raises:
+        BadImageError: as in `decode_image`; any format, number of bits and shape is taken.
+    """
+    return _read(mask, row, _upright)
+
+
+def _read(image: Any, row: int | None, finish: Callable[[Image.Image], Image.Image]) -> Image.Image:
     path, source = _locate(image)
     suffix = os.path.splitext(path)[1].lower()
     try:
         if isinstance(source, Image.Image):
-            return _to_rgb(source)
+            return finish(source)
         _require(suffix not in RAW_SUFFIXES, "a raw file of a camera: save it as JPEG or PNG")
         if isinstance(source, bytes):
             _require(len(source) > 0, "the file is empty (0 bytes)")
             source = io.BytesIO(source)
-        elif "://" in source:
+        elif is_address(source):
+            _require(not isinstance(image, Mapping) or is_on_hub(source), NOT_FETCHED)
             with fsspec.open(source, "rb") as remote:
                 source = io.BytesIO(remote.read())
+        else:
+            mode = os.stat(source).st_mode
+            _require(stat.S_ISREG(mode), "a directory" if stat.S_ISDIR(mode) else "a pipe or device, not a file")
         with Image.open(source) as picture:
-            return _to_rgb(picture)
+            return finish(picture)
     except FileNotFoundError:
         reason = "no such file" + ("; names of files have to be UTF-8: rename it" if "\\x" in path else "")
     except Image.DecompressionBombError:
@@ -126,6 +156,16 @@ def decode_image(image: Any, row: int | None = None) -> Image.Image:
     except Exception as error:  # PIL's parsers raise whatever they trip over: OSError, SyntaxError, struct.error ...
         reason = str(error) or type(error).__name__
     raise BadImageError.of(path, reason, row)
+
+
+def is_address(path: str) -> bool:
+    """Whether a path names something to be fetched."""
+    return "://" in path
+
+
+def is_on_hub(path: str) -> bool:
+    """Whether a path names a file of a Hub dataset, and nothing else."""
+    return _ON_HUB.fullmatch(path) is not None
 
 
 def image_path(image: Any) -> str:
@@ -169,6 +209,11 @@ def _way_out(suffix: str) -> str:
 def _require(condition: bool, reason: str) -> None:
     if not condition:
         raise OSError(reason)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    picture.load()
+    return ImageOps.exif_transpose(picture)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -16,6 +16,7 @@ from .hub_tables import pick_splits, read_hub
 from .index_files import has_index_files, read_index_files
 from .labels import Photos
 from .options import LoadOptions
+from .places import Places
 from .split_names import split_of, splits_by_name
 from .tables import TABLE_SUFFIXES, Table, divide, has_pictures, read_table, table_columns
 
@@ -35,6 +36,7 @@ class Reading:
         facts: further fields of `PhotoSplits`.
         takes_splits: whether the user can say which splits are meant.
         takes_level: whether the user can say which folders are the classes.
+        places: where its pictures may lie; None where they were not named by a table, but found.
     """
 
     tables: Mapping[str, Photos]
@@ -45,6 +47,7 @@ class Reading:
     facts: Mapping[str, Any] = field(default_factory=dict)
     takes_splits: bool = False
     takes_level: bool = False
+    places: Places | None = None
 
 
 def read_disk(path: Path, options: LoadOptions) -> Reading:
@@ -58,7 +61,17 @@ def read_disk(path: Path, options: LoadOptions) -> Reading:
         ValueError: if it is none of them, or is not understood.
         BadImageError: for a symbolic link that leaves the folder.
     """
-    return next(reading for reader in _READERS if (reading := reader(path, options)) is not None)
+    for reader in _READERS:
+        if (reading := reader(path, options)) is not None:
+            return reading if reading.places is not None else replace(reading, places=_places(path, options))
+    return _class_folders(path, options)
+
+
+def _places(path: Path, options: LoadOptions, *others: Path) -> Places:
+    """Below the folder that was given, or that the given table is in, and others."""
+    named = [] if options.data_dir is None else [Path(options.data_dir)]
+    folder = path if path.is_dir() else path.parent
+    return Places(folder, *others, *named, follow_symlinks=options.follow_symlinks)
 
 
 def _file(path: Path, options: LoadOptions) -> Reading | None:
@@ -86,7 +99,9 @@ def _index(path: Path, options: LoadOptions) -> Reading | None:
     if not has_index_files(path):
         return None
     tables, names = read_index_files(path)
-    return Reading(tables, class_names=names, notes=("labels: the index files train.txt, test.txt, ...",))
+    places = _places(path, options, Path())  # the reference's paths are those below the working directory
+    notes = ("labels: the index files train.txt, test.txt, ...",)
+    return Reading(tables, class_names=names, notes=notes, places=places)
 
 
 def _saved(path: Path, options: LoadOptions) -> Reading | None:
@@ -163,7 +178,6 @@ _READERS: tuple[Callable[[Path, LoadOptions], Reading | None], ...] = (
     _tables_by_split,
     _table_beside_folders,
     _parquet_files,
-    _class_folders,
 )
 
 

@@ -12,6 +12,7 @@ from .decode import set_max_image_pixels
 from .disk import Reading, read_disk
 from .hub_tables import read_hub
 from .options import LoadOptions
+from .places import Places, hub_places
 from .splits import PhotoSplits
 from .toy_birds import PARTS, toy_birds
 
@@ -47,8 +48,9 @@ def load_photos(name_or_path: str | Path, **options: Any) -> PhotoSplits:
 
     Raises:
         TypeError: for an option that is not among them.
-        ValueError: if the name is unknown, a benchmark's counts differ, photos are not understood or could be in two
-            ways, there are fewer than two classes, or queries have classes that the database lacks.
+        ValueError: if the name is unknown, a benchmark's counts differ, a table names a picture that is not below
+            its folder or would have to be fetched, photos are not understood or could be in two ways, there are fewer
+            than two classes, or queries have classes that the database lacks.
         BadImageError: for a symbolic link that leaves the folder, and a picture that no installed package can read.
 
     Example:
@@ -82,7 +84,8 @@ def load_with_options(
             tables = read_hub(name, options.splits, **_hub_options(options))
         except ValueError as error:
             raise ValueError(f"{error}. Known datasets: {', '.join(known_names())}") from error
-        reading, source = Reading(tables, takes_splits=True), _hub_source(name, options.revision)
+        reading = Reading(tables, takes_splits=True, places=hub_places(name))
+        source = _hub_source(name, options.revision)
         facts = {"name": name.split("/")[1], **facts}
     else:
         raise ValueError(
@@ -103,6 +106,7 @@ def load_with_options(
         seed=options.seed,
         on_unreadable=on_unreadable,
         notes=reading.notes,
+        places=reading.places,
         **{**facts, **reading.facts, "source": source},
     )
     if name in BENCHMARKS and not options.splits and options.label_column is None:
@@ -122,7 +126,7 @@ def _benchmark(name: str, benchmark: Benchmark, options: LoadOptions) -> tuple[R
         folder = Path(options.data_dir)
         if name == "inat_birds":
             tables, names = read_inat_birds(folder)
-            return Reading(tables, class_names=names), str(folder)
+            return Reading(tables, class_names=names, places=Places(folder)), str(folder)
         return read_disk(folder, options), str(folder)
     by_hand = (
         f"get {benchmark.title} from {benchmark.homepage}, unpack it, and give as data_dir the folder: "
@@ -136,7 +140,8 @@ def _benchmark(name: str, benchmark: Benchmark, options: LoadOptions) -> tuple[R
         tables = read_hub(benchmark.hub_id, splits, **_hub_options(replace(options, revision=revision)))
     except ValueError as error:
         raise ValueError(f"{error}. Or {by_hand}") from error
-    reading = Reading(tables, benchmark.image_column, benchmark.label_column, takes_splits=True)
+    columns, places = (benchmark.image_column, benchmark.label_column), hub_places(benchmark.hub_id)
+    reading = Reading(tables, *columns, takes_splits=True, places=places)
     return reading, _hub_source(benchmark.hub_id, revision)
 
 

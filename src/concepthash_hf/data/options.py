@@ -16,7 +16,8 @@ class ReadOptions:
     """What both a program and a command line can say.
 
     Attributes:
-        data_dir: where a benchmark's unpacked archive, class folders or index files are, instead of the Hub.
+        data_dir: where a benchmark's unpacked archive, class folders or index files are, instead of the Hub. Of a
+            table, a folder that its pictures may be read from, beside its own.
         image_column: name of the image column; found by the rule of `columns` if None.
         label_column: name of the label column; found by the rule of `columns` if None.
         label_separator: what stands between several labels in one text, e.g. "|".
@@ -28,7 +29,9 @@ class ReadOptions:
         max_image_pixels: pictures of more pixels are refused; PIL's limit if None.
     """
 
-    data_dir: str | None = _option("Where a benchmark's unpacked official archive is, instead of the Hub.")
+    data_dir: str | None = _option(
+        "A benchmark's unpacked official archive, instead of the Hub; of a table, where else its pictures may lie."
+    )
     image_column: str | None = _option("Column of a table with the pictures or their paths.")
     label_column: str | None = _option("Column of a table with the labels.")
     label_separator: str | None = _option('What stands between several labels in one text, such as "|".')

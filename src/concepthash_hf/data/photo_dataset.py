@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .bad_images import BadImage, BadImageLog, OnBadImage
-from .decode import BadImageError, decode_image
+from .decode import BadImageError, decode_image, decode_mask
 from .transforms import EvalTransform, Transform
 
 
@@ -188,8 +188,7 @@ class _ItemMaker:
             unseen = [np.nan, np.nan]
             points = torch.tensor([unseen if point is None else point for point in parts.values()])
             return self.transform.points(points, width, height)
-        mask = datasets.Image().decode_example(parts) if isinstance(parts, Mapping) else parts
-        return self.transform.mask(torch.from_numpy(np.array(mask)))
+        return self.transform.mask(torch.from_numpy(np.array(decode_mask(parts))))
 
 
 def multi_hot(labels: list[int], num_classes: int) -> Tensor:

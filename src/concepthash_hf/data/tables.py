@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .changes import changed, separated, with_features
+from .changes import changed, separated, undecoded, with_features
 from .columns import (
     MOST_COLUMNS,
     check_number_of_keys,
@@ -77,7 +77,7 @@ def read_table(
         ValueError: if it cannot be read, a column is not found, a row lacks its picture, label or split, or a
             split has an unknown name.
     """
-    table = with_features(_open(file, streaming))
+    table = undecoded(with_features(_open(file, streaming)))
     try:
         if image_column is None:
             image_column = _image_column(table, file)
@@ -226,7 +226,7 @@ def _with_pictures(table: Photos, column: str, file: Path) -> Photos:
         table = changed(table, column, partial(_resolve, str(base)))
     elif isinstance(feature, dict) and _lacks_bytes(table, column):  # pandas; the path is beside the file then
         table = changed(table, column, partial(_resolve_picture, str(file.parent)))
-    if isinstance(feature, datasets.Image) and not feature.decode:
+    if isinstance(table.features[column], datasets.Image):
         return table
     # now: once all columns of the file are changed, `datasets` miscounts the rows of a table that is cast
     return table.cast_column(column, datasets.Image(decode=False))
