@@ -16,7 +16,7 @@ DAMAGES = {"index": 600, "codes": 250, "model": 100, "training": 50}
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_nothing_is_lost(kind, tmp_path):
     numbers = ["--kills", 5, "--damages", DAMAGES[kind], "--races", 3]
-    command = [sys.executable, SCRIPT, "--kinds", kind, *numbers, "--output", tmp_path / "results.json"]
+    command = [sys.executable, SCRIPT, "--kinds", kind, *numbers, "--output", tmp_path / "results.jsonl"]
     ran = subprocess.run(
         list(map(str, command)),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -26,7 +26,8 @@ def test_nothing_is_lost(kind, tmp_path):
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr[-3000:]
-    found = json.loads((tmp_path / "results.json").read_text())["results"][kind]
+    rows = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    found = {row["trial"]: row["found"] for row in rows}
     assert found["kills"]["whole in the end"] == 5 and found["kills"]["left behind"] == 0
     assert found["races"]["whole in the end"] == 3
     assert sum(found["damages"].values()) == DAMAGES[kind]
