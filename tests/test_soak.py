@@ -58,4 +58,4 @@ def test_five_minutes_do_not_grow(tmp_path):
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr[-3000:]
     found = json.loads((tmp_path / "soak.json").read_text())
-    assert found["number_of_rounds"] == len(found["rounds"]) > 5
+    assert found["number_of_rounds"] == len(found["rounds"]) > 3
