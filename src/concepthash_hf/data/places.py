@@ -1,7 +1,7 @@
 """Where the pictures of a table may lie: inside it, or in files below the folder that the user named."""
 
 import os
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Places:
         self._folders = [os.path.join(self._whole(folder), "") for folder in folders]
         self._shown = folders[0]
         self._hub_id = hub_id
-        self._folder_allowed = cache(self._is_below)
+        self._is_folder_allowed: dict[str, bool] = {}  # most photos share theirs with others
 
     def check(self, photos: Photos, column: str, source: str) -> Photos:
         """Rows that name nothing else; a stream is looked at as it is read.
@@ -87,7 +87,9 @@ class Places:
         folder, name = os.path.split(path)
         if name in ("", ".", "..") or os.path.islink(path):
             return self._is_below(path)
-        return self._folder_allowed(folder)  # most photos share theirs with others
+        if folder not in self._is_folder_allowed:
+            self._is_folder_allowed[folder] = self._is_below(folder)
+        return self._is_folder_allowed[folder]
 
     def _is_below(self, path: str) -> bool:
         try:
