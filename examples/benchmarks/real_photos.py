@@ -27,6 +27,7 @@ def record(run: Path) -> dict[str, Any]:
         "photos": results["photos"]["name"],
         "backbone": Path(config.base_model_name_or_path or "from scratch").name,
         "size": config.vision_config.image_size,
+        "start_at_cls": config.vision_config.start_at_cls,
         **{name: getattr(config, name) for name in ("num_bits", "num_concepts", "diversity_weight")},
         **{name: arguments[name] for name in ("seed", "num_train_epochs", "learning_rate", "optimizer")},
         **{name: results[name] for name in ("augmentation", "cached_views", "train_steps", "train_runtime")},
@@ -50,8 +51,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         maps = [run["map"] for run in runs]
         seeds = ", ".join(f"{run['map']:.3f}" for run in runs) if len(runs) > 1 else ""
         method = first["method"] + (f", {first['num_concepts']} concepts" if first.get("num_concepts", 4) != 4 else "")
+        if first["method"] == "fast" and not first.get("start_at_cls"):  # the first rows do not say: all were so
+            method += ", tokens alone"
         minutes = [(run["train_runtime"] + run.get("cache_runtime", 0)) / 60 for run in runs if "train_runtime" in run]
-        where = "H100" if "H100" in first["device"] else f"{first.get('threads', 2)} threads"
+        threads = first.get("threads", 2)
+        where = "H100" if "H100" in first["device"] else f"{threads} thread{'s' if threads > 1 else ''}"
         where += ", shared" if "shared" in first.get("note", "") else ""
         lines.append(
             f"| {first['photos']} | {first['backbone']}, {first['size']} "
@@ -66,7 +70,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def setting(row: dict[str, Any]) -> tuple:
     """What is the same for the runs of one line."""
     order = ["float neighbours", "linear hash", "paper", "fast"]
-    names = ("photos", "backbone", "size", "num_bits", "num_concepts", "device", "num_train_epochs")
+    names = ("photos", "backbone", "size", "num_bits", "num_concepts", "device", "num_train_epochs", "start_at_cls")
     return (*(str(row.get(name)) for name in names[:3]), order.index(row["method"]), *(str(row.get(n)) for n in names))
 
 
