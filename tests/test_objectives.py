@@ -335,12 +335,15 @@ TERMS = {
     "csq": ["centre", "quantization"],
     "dpn": ["polarization"],
     "orthohash": ["cosine"],
+    "a2net": ["classification", "decorrelation", "reconstruction"],
+    "semicon": ["classification", "quantization"],
 }
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_terms_bear_the_names_that_logs_show(name):
-    assert list(made(name)(torch.randn(4, BITS), torch.tensor([0, 0, 1, 1]))) == TERMS[name]
+    logits = torch.randn(4, BITS)
+    assert list(made(name)(logits, torch.tensor([0, 0, 1, 1]), **beside(name, logits))) == TERMS[name]
 
 
 @pytest.mark.parametrize("name", ["hashnet", "dpsh", "dtsh"])
