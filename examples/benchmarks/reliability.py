@@ -7,8 +7,6 @@ again; in the end the folder must hold one whole version, and a run that goes on
 undisturbed one, bit by bit. *Damages*: bits are flipped, files cut, overwritten, emptied; what loads must be equal, or
 the error must name the place, within 10 seconds and 1 GiB. *Races*: two processes save into one folder at once.
 What was found is added to a file of JSON lines, one for each kind and trial. Exits with status 1 if anything was lost.
-
-Seconds are those of the processor, so that others who use the machine do not count; a minute of the clock is the most.
 """
 
 import argparse
@@ -52,7 +50,7 @@ from concepthash_hf.toy_clip import save_toy_clip
 from concepthash_hf.training import ConceptHashTrainingArguments, train
 
 NAMES = [species.name for species in SPECIES[:4]]
-MOST_SECONDS, MOST_CLOCK_SECONDS, MOST_BYTES = 10, 60, 2**30
+MOST_SECONDS, MOST_BYTES = 10, 2**30
 PROCESSES = multiprocessing.get_context("fork")  # of a process that has only imported, which is fast
 
 
@@ -197,7 +195,7 @@ def load_damaged(kind: Kind, folder: Path, whole: str, jobs: list[tuple[Path, fl
     for file, chance in jobs:
         content = file.read_bytes()
         file.write_bytes(damaged(content, random.Random(chance)))
-        started, worked = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
         try:
             outcome = "equal" if kind.content(folder) == whole else f"lost: other content, {file.name}"
         except (ValueError, OSError) as error:
@@ -205,7 +203,7 @@ def load_damaged(kind: Kind, folder: Path, whole: str, jobs: list[tuple[Path, fl
             outcome = "refused, by name" if named else f"lost: an error without a name: {error}"
         except BaseException as error:
             outcome = f"lost: {type(error).__name__}, {file.name}: {error}"
-        if time.process_time() - worked > MOST_SECONDS or time.perf_counter() - started > MOST_CLOCK_SECONDS:
+        if time.perf_counter() - started > MOST_SECONDS:
             outcome = f"lost: slow, {file.name}"
         file.write_bytes(content)
         sender.send(outcome)
