@@ -1,6 +1,5 @@
 """A process that trains, hashes and searches again and again does not grow: examples/benchmarks/soak.py."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ENOUGH = 50  # rounds; malloc takes and gives back some MiB, which looks like growth in a few
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
 
@@ -54,10 +52,7 @@ def test_five_minutes_do_not_grow(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3600,  # a busy machine takes longer than five minutes for the least number of rounds
         check=False,
     )
-    found = json.loads((tmp_path / "soak.json").read_text())
-    if found["number_of_rounds"] < ENOUGH:
-        pytest.skip(f"{found['number_of_rounds']} rounds in five minutes: this machine is too busy to tell")
     assert ran.returncode == 0, ran.stdout + ran.stderr[-3000:]

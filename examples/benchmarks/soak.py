@@ -45,6 +45,8 @@ from concepthash_hf.language import load_tokenizer
 from concepthash_hf.toy_clip import save_toy_clip
 from concepthash_hf.training import ConceptHashTrainingArguments, train
 
+# malloc takes and gives back some MiB, which looks like growth in a few rounds
+LEAST_ROUNDS = 50
 # MiB in a hundred rounds: one forgotten batch of 24 photos of 32 pixels a round would be 28, one forgotten model 120
 MOST_GROWTH = 1.0
 SIZE, BATCH = 32, 24
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def soak(seconds: float) -> list[dict[str, Any]]:
-    """Work for so long, in a temporary folder of its own.
+    """Work for so long, and for `LEAST_ROUNDS` at the least, in a temporary folder of its own.
 
     Returns:
         For each round `seconds` since the start, resident `memory` in MiB, and the numbers of `COUNTED`.
@@ -93,7 +95,7 @@ def soak(seconds: float) -> list[dict[str, Any]]:
             save_toy_birds(photos, per_species=5, size=SIZE)
             started = time.perf_counter()
             with tqdm(total=round(seconds), unit="s") as bar:
-                while bar.n < bar.total:
+                while bar.n < bar.total or len(rounds) < LEAST_ROUNDS:
                     with tempfile.TemporaryDirectory() as place:
                         work(clip, photos, Path(place), seed=len(rounds))
                     gc.collect()
