@@ -110,6 +110,20 @@ def test_it_is_quiet(tmp_path, capfd, caplog, recwarn):
     assert logging.getLogger("onnxscript").level == level
 
 
+def test_a_graph_is_replaced_whole(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_text("the one before")
+
+    def half(_, destination):
+        Path(destination).write_text("half of the n")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", half)
+    with pytest.raises(OSError, match="model.onnx"):
+        export_onnx(tiny_tower(num_hidden_layers=1), path)
+    assert path.read_text() == "the one before" and [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
 @pytest.mark.parametrize(
     ("absent", "named"),
     [(("onnxscript",), "needs onnxscript,"), (("onnx", "onnxscript"), "needs onnx and onnxscript")],

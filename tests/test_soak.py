@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
@@ -37,6 +39,22 @@ def test_what_goes_up_and_down_does_not_grow(soak, number):
 def test_a_forgotten_batch_a_round_is_seen(soak):
     found = soak.summary(rounds_of(soak, 100, memory_a_round=0.28))
     assert found["grows"] == ["memory"] and 20 < found["memory_per_hundred_rounds"] < 36
+
+
+def test_what_safetensors_forgets_is_told_apart(soak):
+    grown = rounds_of(soak, 100, memory_a_round=0.28)
+    assert soak.summary(grown, forgotten=0.28)["grows"] == []
+    assert soak.summary(grown, forgotten=0.02)["grows"] == ["memory"]
+
+
+def test_what_safetensors_forgets_is_measured(soak, tmp_path):
+    """No tensor, nothing; otherwise as much for each, whatever its size."""
+    few, many = tmp_path / "few", tmp_path / "many"
+    for folder, number in ((few, 10), (many, 100)):
+        folder.mkdir()
+        save_file({f"w{one}": torch.zeros(one + 1, 300) for one in range(number)}, folder / "model.safetensors")
+    found = [soak.forgotten_by_safetensors(folder) for folder in (few, many)]
+    assert found[1] <= 64 * 100 * 1.2 and found[1] == pytest.approx(10 * found[0], rel=0.25, abs=400)
 
 
 @pytest.mark.parametrize("name", ["open_files", "threads", "children", "temporary_files"])

@@ -6,7 +6,8 @@ A round is what people do with photos, in small: load them, train a model with a
 a collection, index, search with photos and words, explain, and throw all of it away. After each one the resident
 memory of the process, its open files, threads and children, and what lies in its temporary folder are written down.
 Exits with status 1 if, over the second half of the rounds, memory surely rises by more than `MOST_GROWTH`, or anything
-else rises at all.
+else rises at all. What safetensors forgets with every tensor that it reads is measured and told apart: it is not ours
+to give back.
 
 Writes everything as JSON.
 """
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 import transformers
 from hashing_cost import cpu_name
+from safetensors import safe_open
 from scipy.stats import theilslopes
 from search_speed import resident_bytes
 from tqdm.auto import tqdm
@@ -72,19 +74,21 @@ def main() -> None:
         "faiss": faiss.__version__,
         "concepthash_hf": concepthash_hf.__version__,
     }
-    rounds = soak(60 * args.minutes)
-    results |= summary(rounds) | {"rounds": rounds}
+    rounds, forgotten = soak(60 * args.minutes)
+    found = summary(rounds, forgotten)
+    results |= found | {"rounds": rounds}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results) + "\n")
-    print(json.dumps(summary(rounds), indent=2))
+    print(json.dumps(found, indent=2))
     sys.exit("it grows: " + ", ".join(results["grows"]) if results["grows"] else 0)
 
 
-def soak(seconds: float) -> list[dict[str, Any]]:
+def soak(seconds: float) -> tuple[list[dict[str, Any]], float]:
     """Work for so long, and for `LEAST_ROUNDS` at the least, in a temporary folder of its own.
 
     Returns:
-        For each round `seconds` since the start, resident `memory` in MiB, and the numbers of `COUNTED`.
+        For each round `seconds` since the start, resident `memory` in MiB, and the numbers of `COUNTED`; and what
+        safetensors forgets in a round, in MiB.
     """
     rounds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -101,9 +105,13 @@ def soak(seconds: float) -> list[dict[str, Any]]:
                     gc.collect()
                     rounds.append({"seconds": round(time.perf_counter() - started), **measured(Path(folder))})
                     bar.update(rounds[-1]["seconds"] - bar.n)
+            last = Path(folder) / "last"
+            work(clip, photos, last, seed=len(rounds))
+            # a round reads the CLIP for its picture tower and for its text tower, and the model to encode and to index
+            forgotten = sum(forgotten_by_safetensors(read) for read in (clip, clip, last / "model", last / "model"))
         finally:
             tempfile.tempdir = None
-    return rounds
+    return rounds, forgotten / 2**20
 
 
 def work(clip: Path, photos: Path, place: Path, seed: int) -> None:
@@ -140,6 +148,26 @@ def work(clip: Path, photos: Path, place: Path, seed: int) -> None:
     hasher.explain(bird)
 
 
+def forgotten_by_safetensors(folder: Path, repeats: int = 50) -> float:
+    """Bytes that stay allocated after each reading of `model.safetensors`, and that nobody refers to.
+
+    Two whole numbers for every tensor (the ends of its slice of the file), in all versions from 0.4 to 0.8:
+    `PySlice::new` of its Python bindings gives them to a slice, which counts itself as one more owner.
+    """
+    bytes_of_an_int = 32
+
+    def read() -> None:
+        with safe_open(folder / "model.safetensors", framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 it has no iterator
+                tensors.get_tensor(name)
+
+    read()
+    before = sys.getallocatedblocks()
+    for _ in range(repeats):
+        read()
+    return (sys.getallocatedblocks() - before) * bytes_of_an_int / repeats
+
+
 def measured(folder: Path) -> dict[str, Any]:
     """What this process holds."""
     return {
@@ -151,16 +179,18 @@ def measured(folder: Path) -> dict[str, Any]:
     }
 
 
-def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(rounds: list[dict[str, Any]], forgotten: float = 0.0) -> dict[str, Any]:
     """What rose over the second half.
 
     Memory by the median of all slopes between two rounds (Theil and Sen), which what malloc keeps for a while does not
-    move, in MiB a hundred rounds; it grows where the lower end of the 95 % confidence interval says so.
+    move, in MiB a hundred rounds; it grows where the lower end of the 95 % confidence interval says so, less what
+    safetensors has `forgotten` (MiB a round).
     """
     half = rounds[len(rounds) // 2 :]
     fit = theilslopes([one["memory"] for one in half], alpha=0.95)
     slope, low, high = (round(100 * float(value), 3) for value in (fit.slope, fit.low_slope, fit.high_slope))
-    grows = ["memory"] if low > MOST_GROWTH else []
+    by_safetensors = 100 * forgotten
+    grows = ["memory"] if low - by_safetensors > MOST_GROWTH else []
     grows += [name for name in COUNTED if half[-1][name] > half[0][name]]
     return {
         "number_of_rounds": len(rounds),
@@ -169,6 +199,7 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "memory_at_end": half[-1]["memory"],
         "memory_per_hundred_rounds": slope,
         "memory_per_hundred_rounds_between": [low, high],
+        "memory_per_hundred_rounds_of_safetensors": round(by_safetensors, 3),
         "grows": grows,
     }
 

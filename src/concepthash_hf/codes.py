@@ -53,8 +53,8 @@ def pack_bits(bits: Array) -> Array:
 
     _check_bits(bits, torch.bool)
     padding = -bits.shape[-1] % 8
-    padded = torch.nn.functional.pad(bits.to(torch.uint8), (0, padding))
-    # multiply and sum, rather than shift, so that it also exports to ONNX
+    # multiply and sum, rather than shift, so that it also exports to ONNX, of whose runtimes some multiply no bytes
+    padded = torch.nn.functional.pad(bits.to(torch.int32), (0, padding))
     return (padded.unflatten(-1, (-1, 8)) * _bit_values(bits.device)).sum(-1, dtype=torch.int32).to(torch.uint8)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .codes import binarize, pack_bits
 from .encoding import code_spec
 from .modeling_hashing import HashingPreTrainedModel, HashingTower
+from .whole_files import put, scratch_folder
 
 if TYPE_CHECKING:
     from .hasher import ConceptHasher
@@ -60,6 +61,7 @@ def export_onnx(model: HashingPreTrainedModel, path: str | Path, image_size: int
 
     Raises:
         ImportError: if the extra is not installed.
+        OSError: if the file cannot be written; says which and why.
         ValueError: if the image size is smaller than a patch.
 
     Example:
@@ -91,7 +93,11 @@ def export_onnx(model: HashingPreTrainedModel, path: str | Path, image_size: int
     program.model.metadata_props.update({name: str(value) for name, value in spec.items()})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    program.save(path)
+    with scratch_folder(path.parent, for_file=path) as scratch:
+        program.save(scratch / path.name)
+        # the graph last, which names the file of its weights
+        for written in sorted(scratch.iterdir(), key=lambda file: file.name == path.name):
+            put(written, path.with_name(written.name))
     return path
 
 

@@ -1,0 +1,190 @@
+"""What do hashing and a training step cost beside the bare backbone? Every ratio of one table, in one run.
+
+    python examples/benchmarks/training_cost.py --output examples/benchmarks/training_cost.json
+
+Batches of 32 photos, 64 bits, 4 concepts, random weights, on a CPU. What is compared runs by turns in every repeat,
+and a ratio is that of the fastest repeats of both: a busy machine slows both, and what it slows least is the best
+guess. Peak memory is that of a fresh process that does three steps.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from hashing_cost import SHAPES, cpu_name, measure
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+import concepthash_hf
+from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionConfig
+from concepthash_hf.backbones import family_of
+from concepthash_hf.presets import model_fields
+
+BATCH, CLASSES, WORD_DIM = 32, 100, 512
+# GiB, of a training step with ViT-B/32 and this batch
+MEMORY_OF_AUTHORS = 3.2
+MEMORY_SHAPE = "clip-vit-b-32"
+
+
+@dataclass
+class Row:
+    """`ours` against `theirs`: what each of the two is called, and what it does once."""
+
+    ours: str
+    against: str
+    functions: tuple[Callable[[], object], Callable[[], object]]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=[MEMORY_SHAPE, "dinov2-small"])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peak_memory_of", choices=("step", "checkpointed_step"), help="do just this, for its memory")
+    parser.add_argument("--output", type=Path, default=Path("outputs/training_cost.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.peak_memory_of:
+        do_steps(checkpointing=args.peak_memory_of == "checkpointed_step")
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        return
+    results: dict[str, Any] = {
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "batch_size": BATCH,
+        "repeats": args.repeats,
+        "threads": args.threads,
+        "seed": 0,
+        "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "concepthash_hf": concepthash_hf.__version__,
+        "rows": [],
+    }
+    for shape in args.shapes:
+        for row in rows(SHAPES[shape]):
+            ours, theirs = (min(times) for times in measure(list(row.functions), args.repeats))
+            found = {"shape": shape, "what": row.ours, "against": row.against}
+            found |= {"seconds": round(ours, 4), "seconds_against": round(theirs, 4), "ratio": round(ours / theirs, 3)}
+            results["rows"].append(found)
+            print(found, flush=True)
+    for what in ("step", "checkpointed_step"):
+        command = [sys.executable, __file__, "--peak_memory_of", what, "--threads", str(args.threads)]
+        gib = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        found = {"shape": MEMORY_SHAPE, "what": f"peak memory, training {what}, paper", "against": "authors' 3.2 GiB"}
+        found |= {"gib": round(gib, 2), "ratio": round(gib / MEMORY_OF_AUTHORS, 3)}
+        results["rows"].append(found)
+        print(found, flush=True)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def rows(backbone: PreTrainedConfig) -> list[Row]:
+    """All that is compared for one shape."""
+    torch.manual_seed(0)
+    pixels = torch.randn(BATCH, 3, backbone.image_size, backbone.image_size)
+    labels = torch.arange(BATCH) % CLASSES
+    family = family_of(backbone)
+    bare = family.model(backbone, **(family.model_kwargs or {})).eval().requires_grad_(False)
+    fast, paper = new_model("fast", backbone), new_model("paper", backbone)
+    everywhere = new_model("fast", backbone, first_adapted_layer=0)
+    with torch.no_grad():
+        states = fast.vision_model.frozen_states(pixels).clone()
+
+    plain, plain_step = hashing(bare, pixels), bare_step(bare, pixels)
+    found = []
+    for name, model in (("fast", fast), ("paper", paper)):
+        tower = model.vision_model
+        full, half = step(model, labels, pixel_values=pixels), step(model, labels, True, pixel_values=pixels)
+        found += [
+            Row(f"hashing, {name}", "plain tower", (hashing(tower, pixels), plain)),
+            Row(f"hashing, {name}, bfloat16", "plain tower, float32", (hashing(tower, pixels, bfloat16=True), plain)),
+            Row(
+                f"hashing with concept attentions, {name}",
+                "hashing",
+                (hashing(tower, pixels, output_concept_attentions=True), hashing(tower, pixels)),
+            ),
+            Row(f"training step, {name}", "plain tower, frozen, forward and backward", (full, plain_step)),
+            Row(f"training step, {name}, bfloat16", "training step, float32", (half, full)),
+        ]
+    kept = step(fast, labels, True, frozen_states=states)
+    all_adapted = step(everywhere, labels, True, pixel_values=pixels)
+    found.append(Row("step on kept frozen layers, bfloat16", "all layers adapted, bfloat16", (kept, all_adapted)))
+    return found
+
+
+def new_model(preset: str, backbone: PreTrainedConfig, **changed: Any) -> ConceptHashModel:
+    """With random weights and words."""
+    vision = ConceptHashVisionConfig(backbone_config=backbone, **model_fields(preset, backbone) | changed)  # type: ignore[arg-type]
+    model = ConceptHashModel(ConceptHashConfig(vision_config=vision, num_labels=CLASSES, class_embedding_dim=WORD_DIM))
+    model.class_embeddings = torch.randn(CLASSES, WORD_DIM)
+    return model
+
+
+def hashing(tower: nn.Module, pixels: Tensor, bfloat16: bool = False, **kwargs: Any) -> Callable[[], object]:
+    """A forward pass in evaluation mode."""
+
+    def run() -> None:
+        tower.eval()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            tower(pixels, **kwargs)
+
+    return run
+
+
+def bare_step(tower: nn.Module, pixels: Tensor) -> Callable[[], object]:
+    """Forward, and backward to the embeddings of the patches: the least that concept tokens in all layers need."""
+    embeddings = next(module for name, module in tower.named_modules() if name.rpartition(".")[2] == "embeddings")
+
+    def from_here(_module: nn.Module, _photos: object, tokens: Tensor) -> None:
+        if torch.is_grad_enabled():
+            tokens.requires_grad_()
+
+    embeddings.register_forward_hook(from_here)
+
+    def run() -> None:
+        tower(pixels).last_hidden_state.sum().backward()
+
+    return run
+
+
+def step(model: ConceptHashModel, labels: Tensor, bfloat16: bool = False, **photos: Tensor) -> Callable[[], object]:
+    """Forward, losses, backward and AdamW."""
+    optimizer = torch.optim.AdamW(model.trainable_parameters(), 1e-4)
+
+    def run() -> None:
+        model.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = model(**photos, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
+
+
+def do_steps(checkpointing: bool) -> None:
+    """Three training steps of the published design."""
+    backbone = SHAPES[MEMORY_SHAPE]
+    model = new_model("paper", backbone)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    pixels = torch.randn(BATCH, 3, backbone.image_size, backbone.image_size)
+    one = step(model, torch.arange(BATCH), pixel_values=pixels)
+    for _ in range(3):
+        one()
+
+
+if __name__ == "__main__":
+    main()
