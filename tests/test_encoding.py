@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate import Accelerator
 from bird_photos import NAMES, NUM_BITS, NUM_CONCEPTS, save_untrained, write_photos
 from runs import Killed, files_in, forget_accelerate
 from transformers import AutoImageProcessor
@@ -234,6 +235,30 @@ def test_two_at_a_time_are_refused(whole, collection, model, transform, tmp_path
             encode_collection(model, collection, transform, tmp_path)
         other.kill()
     assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_in_bfloat16(whole, collection, model, transform, tmp_path):
+    computed = set()
+    model.vision_model.encoder.layers[0].mlp.register_forward_hook(lambda _, __, output: computed.add(output.dtype))
+    forget_accelerate()
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    encode_collection(model, collection, transform, tmp_path, accelerator=accelerator)
+    assert computed == {torch.bfloat16}
+    found, expected = (np.array([row["code"] for row in rows_in(folder)], np.uint8) for folder in (tmp_path, whole))
+    assert 0.9 < (np.unpackbits(found) == np.unpackbits(expected)).mean()
+
+    forget_accelerate()
+    with pytest.raises(ValueError, match="begun with other mixed_precision: bf16, now no"):
+        encode_collection(model, collection, transform, tmp_path)
+
+
+def test_plans_of_before_knew_no_precision(whole, collection, model, transform, tmp_path):
+    shutil.copytree(whole, tmp_path / "codes")
+    plan = json.loads((whole / "encoding.json").read_text())
+    del plan["mixed_precision"], plan["checksum"]
+    (tmp_path / "codes" / "encoding.json").write_text(json.dumps(plan))
+    encode_collection(model, collection, transform, tmp_path / "codes", photos_per_file=10)
+    assert read_plan(tmp_path / "codes")["mixed_precision"] == "no"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def encode_collection(
         collection: the photos.
         transform: the model's, see `data.eval_transform`.
         folder: new, or what an interrupted call with the same model and photos has left.
-        accelerator: of the running processes, which share out the files; default a new one.
+        accelerator: of the running processes, which share out the files and hash in its mixed precision; default a
+            new one, in float32.
         batch_size: photos at a time and process.
         num_workers: processes that decode photos, for each of these.
         photos_per_file: a kill loses the work on at most so many photos a process.
@@ -103,15 +104,15 @@ def encode_collection(
         The photos that cannot be read and therefore have no row, on every process.
 
     Raises:
-        ValueError: if the folder holds something else, or was begun with another model, other photos or another
-            `photos_per_file`.
+        ValueError: if the folder holds something else, or was begun with another model, other photos, another
+            `photos_per_file` or another precision.
         BlockingIOError: if another process hashes into the folder.
         OSError: if a file cannot be written.
         Interrupted: if the process was sent SIGINT or SIGTERM; files that are finished stay.
     """
     accelerator = accelerator or Accelerator(cpu=on_cpu())
     folder = Path(folder)
-    plan = _plan(model, collection, photos_per_file)
+    plan = _plan(model, collection, photos_per_file, accelerator.mixed_precision)
     with one_writer_of_all(accelerator, folder):
         plan |= {"format_version": _check_folder(folder, plan)}
         files = [_File(folder, number, plan) for number in range(plan["num_files"])]
@@ -207,7 +208,9 @@ def add_codes(index: CodeIndex, folder: str | Path) -> None:
     index.add(np.concatenate(codes), rows.column("id").combine_chunks(), metadata if metadata.num_columns else None)
 
 
-def _plan(model: HashingPreTrainedModel, collection: Collection, photos_per_file: int) -> dict[str, Any]:
+def _plan(
+    model: HashingPreTrainedModel, collection: Collection, photos_per_file: int, precision: str
+) -> dict[str, Any]:
     if photos_per_file < 1:
         raise ValueError(f"photos_per_file must be at least 1, got {photos_per_file}")
     return {
@@ -218,6 +221,7 @@ def _plan(model: HashingPreTrainedModel, collection: Collection, photos_per_file
         "ids": hashlib.sha256(json.dumps(collection.ids).encode()).hexdigest(),
         "photos_per_file": photos_per_file,
         "num_files": -(-len(collection) // photos_per_file),
+        "mixed_precision": precision,
     }
 
 
@@ -242,6 +246,7 @@ def _facts(plan: dict[str, Any]) -> dict[str, Any]:
         "model": plan["spec"]["revision"],
         "photos": f"{plan['num_photos']} with ids of hash {plan['ids'][:16]}",
         "photos_per_file": plan["photos_per_file"],
+        "mixed_precision": plan.get("mixed_precision", "no"),  # older versions knew no other
     }
 
 
@@ -374,7 +379,8 @@ def _hash(
         disable=not accelerator.is_local_main_process,
     ) as bar:
         for (file, rows), (pixel_values, bad) in zip(batches, loader, strict=True):
-            codes += [model.get_hash_codes(batch.to(accelerator.device)).cpu().numpy() for batch in pixel_values]
+            with accelerator.autocast():
+                codes += [model.get_hash_codes(batch.to(accelerator.device)).cpu().numpy() for batch in pixel_values]
             unreadable += bad
             bar.update(len(rows))
             if rows.stop == file.rows.stop:

@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -119,11 +120,13 @@ class _Hasher(nn.Module):
 
 @contextmanager
 def _quiet(logger_name: str) -> Iterator[None]:
-    """Only errors of a logger inside: the exporter's optimizer warns of what it leaves as it is."""
+    """Only errors of a logger inside: the exporter's optimizer warns of what it leaves as it is, torch of itself."""
     logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logger.setLevel(level)

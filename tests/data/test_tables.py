@@ -76,6 +76,10 @@ def test_json_lines_with_parts(folder, image_processor):
     item = splits.torch_dataset("query", eval_transform(image_processor), with_parts=True)[0]
     assert item["parts"].isnan().all(-1).tolist() == [name == "beak" for name in splits.part_names]
 
+    rows[0]["parts"]["beak"][0] = 2**24 + 1  # which no float32 is exactly
+    (folder / "far.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load_photos(folder / "far.jsonl").train["parts"][0]["beak"] == [2**24, 14]
+
 
 def test_parquet_with_the_pictures_inside(folder, image_processor):
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["robin", "wren"]))

@@ -13,7 +13,7 @@ from bird_photos import NAMES, save_untrained, write_photos
 from runs import files_in
 
 from concepthash_hf import ConceptHashModel
-from concepthash_hf.encoding import code_spec, read_codes
+from concepthash_hf.encoding import code_spec, read_codes, read_plan
 from concepthash_hf.index import HammingIndex
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "encode.py"
@@ -76,6 +76,11 @@ def test_codes_index_and_a_word_about_it(run, saved, birds, options, tmp_path):
     assert index.get_codes(index.ids).tobytes() == b"".join(codes.values())
     (wren,) = index.get_metadata([f"{NAMES[1]}/3.png"])
     assert wren["label"] == NAMES[1] and wren["path"] == str(birds / NAMES[1] / "3.png")
+
+
+def test_in_bfloat16(run, options, tmp_path):
+    run(*options, "--output_dir", "codes", "--mixed_precision", "bf16")
+    assert read_plan(tmp_path / "codes")["mixed_precision"] == "bf16"
 
 
 def test_killed_in_the_middle(run, options, tmp_path):

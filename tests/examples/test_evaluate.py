@@ -93,6 +93,12 @@ def test_table_json_and_figure(run, saved, photos, tmp_path):
     assert picture.width == 1400 and np.asarray(picture.convert("L")).std() > 10
 
 
+def test_in_bfloat16(run, saved, photos, tmp_path):
+    run("--model_name_or_path", saved, "--dataset", photos, "--mixed_precision", "bf16", "--output_dir", "measured")
+    written = json.loads((tmp_path / "measured" / "evaluation.json").read_text())
+    assert written["environment"]["mixed_precision"] == "bf16" and 0 < written["retrieval"]["map"] <= 1
+
+
 def test_what_the_codes_have_to_beat(run, saved, photos, tmp_path):
     """Chance, and the neighbours of the backbone as transformers itself runs it."""
     printed = run("--model_name_or_path", saved, "--dataset", photos, "--output_dir", "out")

@@ -273,6 +273,8 @@ def _typed_parts(photos: datasets.Dataset, file: Path) -> datasets.Dataset:
                     f"{file}, row {row}: column 'parts' should hold {{name: [x, y]}} in pixels, got {point!r} for "
                     f"{name!r}; give the column another name if it holds something else"
                 )
+            # pyarrow makes no float32 of an integer that is not exactly one
+            parts[name] = point if point is None else [float(number) for number in point]
     feature = {name: datasets.List(datasets.Value("float32")) for name in names}
     return photos.remove_columns("parts").add_column("parts", complete, feature=feature)
 

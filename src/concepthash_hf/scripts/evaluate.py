@@ -66,6 +66,10 @@ class Arguments(PhotoArguments):
     dataloader_num_workers: int = field(
         default=0, metadata={"help": "Processes that decode photos, for each process.", "aliases": ["--num_workers"]}
     )
+    mixed_precision: Literal["no", "bf16"] = field(
+        default="no",
+        metadata={"help": "bf16 is faster where the hardware knows it, and changes a few bits in a thousand."},
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the files go; default outputs/evaluate-<dataset>-<bits>-<time>."}
     )
@@ -75,7 +79,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Load, hash, measure, write."""
     args: Arguments = read_arguments(Arguments, words)
     args = args.with_photos_of(args.model_name_or_path)
-    accelerator = Accelerator(cpu=on_cpu())
+    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=args.mixed_precision)
     if on_cpu() and accelerator.num_processes == 1:
         use_own_cores()
     with accelerator.main_process_first():  # the others find what the first has prepared in the cache
@@ -85,11 +89,14 @@ def main(words: Sequence[str] | None = None) -> None:
     families = class_families(args, splits)
     model = model_class(args.model_name_or_path).from_pretrained(args.model_name_or_path).to(accelerator.device)
     processor = load_image_processor(args.model_name_or_path)
-    task = read_splits(args, splits, processor, accelerator, partial(hash_dataset, model))
     features = None
-    if model.config.freeze_backbone:
-        reading = partial(read_dataset, torch.no_grad()(model.vision_model.backbone_features), doing="bare backbone")
-        features = read_splits(args, splits, processor, accelerator, reading)
+    with accelerator.autocast():
+        task = read_splits(args, splits, processor, accelerator, partial(hash_dataset, model))
+        if model.config.freeze_backbone:
+            bare = torch.no_grad()(model.vision_model.backbone_features)
+            features = read_splits(
+                args, splits, processor, accelerator, partial(read_dataset, bare, doing="bare backbone")
+            )
     if accelerator.is_main_process:
         report(args, splits, model, task, features, families, environment(accelerator))
     accelerator.end_training()
