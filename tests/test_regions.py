@@ -434,8 +434,13 @@ def test_regions_are_learned_without_labels_the_same_every_time(dinov2, text):
     assert model.training and model.vision_model.read_out.head.is_learned
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]) != name.startswith("vision_model.read_out.head."), name
-    with pytest.raises(ValueError, match="regions cannot be told apart by .* patches"):
-        learn_regions(model, torch.utils.data.Subset(Photos(), [0]), steps=1)
+
+
+def test_more_regions_than_patches_in_the_foreground():
+    tokens = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
+    views = (tokens, mirrored_patches(tokens))
+    with pytest.raises(ValueError, match="9 regions cannot be told apart by . patches in the foreground; give more"):
+        find_parts(views, views, 9, torch.Generator().manual_seed(1))
 
 
 # explanations

@@ -54,6 +54,21 @@ def test_more_is_proposed_until_nothing_nearer_can_be_left(monkeypatch, size):
     assert len(asked) > 1
 
 
+@pytest.mark.parametrize("size", [0, 1e-60, 1, 1e60])
+@pytest.mark.parametrize("pairs_at_a_time", [1, 500, 10**6])
+def test_any_size_of_weights_and_any_number_of_queries_at_a_time(monkeypatch, size, pairs_at_a_time):
+    monkeypatch.setattr("concepthash_hf.index.scan.PAIRS_AT_A_TIME", pairs_at_a_time)
+    codes, queries = random_codes(2000, 64), random_codes(7, 64, seed=1)
+    weights = size * np.random.default_rng(0).random((7, 64))
+    differing = unpacked(queries, 64)[:, None] != unpacked(codes, 64)[None]
+    truth = (differing * weights[:, None]).sum(-1)
+    exact = lambda rows, items: np.take_along_axis(truth[rows], items, axis=1)  # noqa: E731
+    distances, positions = WeightedScan(codes).nearest(queries, weights, 5, exact)
+    order = np.argsort(truth, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(positions, order)
+    np.testing.assert_array_equal(distances, np.take_along_axis(truth, order, axis=1))
+
+
 @pytest.mark.parametrize("size", [1, 1e-6, 1e6])
 def test_one_proposal_is_enough_for_usual_codes(monkeypatch, size):
     codes, queries = random_codes(5000, 64), random_codes(20, 64, seed=1)

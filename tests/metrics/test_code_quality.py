@@ -1,4 +1,5 @@
 import json
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -38,6 +39,14 @@ def test_bits(codes_and_labels):
         assert measured == pytest.approx(entropy([parts.count(part) for part in set(parts)], base=2))
 
 
+def test_correlations_of_more_than_are_read_at_once(codes_and_labels, monkeypatch):
+    codes, _ = codes_and_labels
+    expected = bit_correlations(codes, NUM_BITS)
+    # the package has a function of the module's name
+    monkeypatch.setattr(sys.modules["concepthash_hf.metrics.code_quality"], "ROWS_PER_CHUNK", 7)
+    assert bit_correlations(codes, NUM_BITS) == pytest.approx(expected, abs=1e-12)
+
+
 def test_balanced_independent_bits_are_perfect():
     codes = np.arange(256, dtype=np.uint8)[:, None]
     values = code_quality(codes, np.arange(256), 8, 2)
@@ -55,6 +64,7 @@ def test_correlations(codes_and_labels):
     assert bit_correlations(codes, NUM_BITS) == pytest.approx(theirs, abs=1e-12)
     assert bit_correlations(codes, NUM_BITS)[2, 3] == pytest.approx(1)
     values = code_quality(codes, labels, NUM_BITS, NUM_CONCEPTS)
+    assert values["num_items"] == 80
     strength = np.abs(theirs)
     pairs = list(combinations(range(NUM_BITS), 2))
     assert values["bit_correlation"] == pytest.approx(np.mean([strength[pair] for pair in pairs]))
