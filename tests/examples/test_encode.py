@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bird_photos import NAMES, save_untrained, write_photos
-from runs import files_in
+from runs import files_in, forget_accelerate
 
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.encoding import code_spec, read_codes, read_plan
@@ -81,6 +81,15 @@ def test_codes_index_and_a_word_about_it(run, saved, birds, options, tmp_path):
 def test_in_bfloat16(run, options, tmp_path):
     run(*options, "--output_dir", "codes", "--mixed_precision", "bf16")
     assert read_plan(tmp_path / "codes")["mixed_precision"] == "bf16"
+
+
+def test_in_the_precision_of_the_launcher(run, options, tmp_path, monkeypatch):
+    run(*options, "--output_dir", "codes")
+    assert read_plan(tmp_path / "codes")["mixed_precision"] == "no"
+    forget_accelerate()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    run(*options, "--output_dir", "others")
+    assert read_plan(tmp_path / "others")["mixed_precision"] == "bf16"
 
 
 def test_killed_in_the_middle(run, options, tmp_path):

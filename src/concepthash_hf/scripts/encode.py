@@ -38,9 +38,9 @@ class Arguments(PhotoArguments):
     dataloader_num_workers: int = field(
         default=0, metadata={"help": "Processes that decode photos, for each process.", "aliases": ["--num_workers"]}
     )
-    mixed_precision: Literal["no", "bf16"] = field(
-        default="no",
-        metadata={"help": "bf16 is faster where the hardware knows it, and changes a few bits in a thousand."},
+    mixed_precision: Literal["no", "bf16"] | None = field(
+        default=None,
+        metadata={"help": "bf16 is faster where the hardware knows it; a few bits in a thousand differ."},
     )
     photos_per_file: int = field(
         default=1024, metadata={"help": "A kill loses the work on at most so many photos a process."}

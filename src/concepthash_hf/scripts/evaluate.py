@@ -66,9 +66,9 @@ class Arguments(PhotoArguments):
     dataloader_num_workers: int = field(
         default=0, metadata={"help": "Processes that decode photos, for each process.", "aliases": ["--num_workers"]}
     )
-    mixed_precision: Literal["no", "bf16"] = field(
-        default="no",
-        metadata={"help": "bf16 is faster where the hardware knows it, and changes a few bits in a thousand."},
+    mixed_precision: Literal["no", "bf16"] | None = field(
+        default=None,
+        metadata={"help": "bf16 is faster where the hardware knows it; a few bits in a thousand differ."},
     )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the files go; default outputs/evaluate-<dataset>-<bits>-<time>."}
