@@ -14,6 +14,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from bird_photos import NAMES, NUM_BITS, NUM_CONCEPTS, save_untrained, write_photos
+from PIL import Image
+from real_photos import photo_files
 from runs import Killed, files_in, forget_accelerate
 from transformers import AutoImageProcessor
 
@@ -252,13 +254,31 @@ def test_in_bfloat16(whole, collection, model, transform, tmp_path):
         encode_collection(model, collection, transform, tmp_path)
 
 
-def test_plans_of_before_knew_no_precision(whole, collection, model, transform, tmp_path):
+def test_drafts_of_large_photos(shared_dir, model, transform, tmp_path):
+    """Photos of birds in the size of a camera's: nearly the same codes, and never both kinds in one folder."""
+    (tmp_path / "birds").mkdir()
+    for number, file in enumerate(photo_files(shared_dir, 12)):
+        with Image.open(file) as photo:
+            photo.resize((8 * photo.width, 8 * photo.height)).save(tmp_path / "birds" / f"{number}.jpg", quality=95)
+    collection = load_collection(tmp_path / "birds")
+    encode_collection(model, collection, transform, tmp_path / "whole")
+    encode_collection(model, collection, transform, tmp_path / "drafts", draft=transform.shorter_side)
+    found, expected = (
+        np.array([row["code"] for row in rows_in(tmp_path / name)], np.uint8) for name in ("drafts", "whole")
+    )
+    assert (np.unpackbits(found) == np.unpackbits(expected)).mean() > 0.95
+    with pytest.raises(ValueError, match=f"begun with other draft: {transform.shorter_side}, now None"):
+        encode_collection(model, collection, transform, tmp_path / "drafts")
+
+
+def test_plans_of_before_knew_neither_precision_nor_drafts(whole, collection, model, transform, tmp_path):
     shutil.copytree(whole, tmp_path / "codes")
     plan = json.loads((whole / "encoding.json").read_text())
-    del plan["mixed_precision"], plan["checksum"]
+    del plan["mixed_precision"], plan["draft"], plan["checksum"]
     (tmp_path / "codes" / "encoding.json").write_text(json.dumps(plan))
     encode_collection(model, collection, transform, tmp_path / "codes", photos_per_file=10)
     assert read_plan(tmp_path / "codes")["mixed_precision"] == "no"
+    assert read_plan(tmp_path / "codes")["draft"] is None
 
 
 @pytest.mark.parametrize(

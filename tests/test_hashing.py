@@ -6,7 +6,10 @@ import torch
 from common import NUM_CLASSES
 from runs import NumberedPhotos, NumberReader, TinyPhotos, forget_accelerate, untrained
 
-from concepthash_hf.hashing import hash_dataset
+from concepthash_hf import hashing
+from concepthash_hf.hashing import default_workers, hash_dataset
+from concepthash_hf.scripts import encode, evaluate, explain
+from concepthash_hf.training import ConceptHashTrainingArguments
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +41,19 @@ def test_multi_hot_labels_are_kept():
     photos.labels = torch.eye(NUM_CLASSES)[photos.labels] + torch.eye(NUM_CLASSES)[(photos.labels + 2) % NUM_CLASSES]
     _, labels = hash_dataset(untrained(), photos, batch_size=4)
     np.testing.assert_array_equal(labels, photos.labels)
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "expected"),
+    [(1, None, 0), (2, None, 1), (8, None, 7), (8, "2", 3), (8, "16", 0), (99, "1", 16)],
+)
+def test_workers_by_default_beside_a_gpu(cores, processes, expected, monkeypatch):
+    assert ConceptHashTrainingArguments().dataloader_num_workers == 0
+    monkeypatch.setattr(hashing, "on_cpu", lambda: False)
+    monkeypatch.setattr(hashing, "cores", lambda: cores)
+    if processes is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert default_workers() == ConceptHashTrainingArguments().dataloader_num_workers == expected
+    words = {"model_name_or_path": "model", "dataset": "photos", "output_dir": "here"}
+    for script in (encode, evaluate, explain):
+        assert script.Arguments(**words).dataloader_num_workers == expected

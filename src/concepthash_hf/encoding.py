@@ -79,6 +79,7 @@ def encode_collection(
     batch_size: int = 64,
     num_workers: int = 0,
     photos_per_file: int = 1024,
+    draft: int | None = None,
 ) -> list[BadImage]:
     """Hash every photo of a collection once, into `<folder>/codes-<i>-of-<n>.parquet`.
 
@@ -99,20 +100,21 @@ def encode_collection(
         batch_size: photos at a time and process.
         num_workers: processes that decode photos, for each of these.
         photos_per_file: a kill loses the work on at most so many photos a process.
+        draft: decode large JPEG files at reduced size, see `data.decode_image`.
 
     Returns:
         The photos that cannot be read and therefore have no row, on every process.
 
     Raises:
         ValueError: if the folder holds something else, or was begun with another model, other photos, another
-            `photos_per_file` or another precision.
+            `photos_per_file`, another precision or `draft`.
         BlockingIOError: if another process hashes into the folder.
         OSError: if a file cannot be written.
         Interrupted: if the process was sent SIGINT or SIGTERM; files that are finished stay.
     """
     accelerator = accelerator or Accelerator(cpu=on_cpu())
     folder = Path(folder)
-    plan = _plan(model, collection, photos_per_file, accelerator.mixed_precision)
+    plan = _plan(model, collection, photos_per_file, accelerator.mixed_precision, draft)
     with one_writer_of_all(accelerator, folder):
         plan |= {"format_version": _check_folder(folder, plan)}
         files = [_File(folder, number, plan) for number in range(plan["num_files"])]
@@ -126,7 +128,8 @@ def encode_collection(
                     logger.warning("%s %s: its photos are hashed again", file.path, what)
         mine = missing[accelerator.process_index :: accelerator.num_processes]
         with noticing_signals() as stop:
-            hashed = _hash(model, collection, transform, mine, accelerator, batch_size, num_workers, stop)
+            pictures = Pictures(collection.photos["image"], transform, draft)
+            hashed = _hash(model, pictures, mine, accelerator, batch_size, num_workers, stop)
             for file, codes, bad in hashed:
                 file.write(collection, codes, bad)
         if stop.signal is not None:
@@ -209,7 +212,7 @@ def add_codes(index: CodeIndex, folder: str | Path) -> None:
 
 
 def _plan(
-    model: HashingPreTrainedModel, collection: Collection, photos_per_file: int, precision: str
+    model: HashingPreTrainedModel, collection: Collection, photos_per_file: int, precision: str, draft: int | None
 ) -> dict[str, Any]:
     if photos_per_file < 1:
         raise ValueError(f"photos_per_file must be at least 1, got {photos_per_file}")
@@ -222,6 +225,7 @@ def _plan(
         "photos_per_file": photos_per_file,
         "num_files": -(-len(collection) // photos_per_file),
         "mixed_precision": precision,
+        "draft": draft,
     }
 
 
@@ -246,7 +250,9 @@ def _facts(plan: dict[str, Any]) -> dict[str, Any]:
         "model": plan["spec"]["revision"],
         "photos": f"{plan['num_photos']} with ids of hash {plan['ids'][:16]}",
         "photos_per_file": plan["photos_per_file"],
-        "mixed_precision": plan.get("mixed_precision", "no"),  # older versions knew no other
+        # older versions knew no other
+        "mixed_precision": plan.get("mixed_precision", "no"),
+        "draft": plan.get("draft"),
     }
 
 
@@ -349,8 +355,7 @@ def _checksum(table: pa.Table, unreadable: list[BadImage]) -> bytes:
 
 def _hash(
     model: HashingPreTrainedModel,
-    collection: Collection,
-    transform: Transform,
+    pictures: Pictures,
     files: list[_File],
     accelerator: Accelerator,
     batch_size: int,
@@ -364,7 +369,7 @@ def _hash(
         for start in range(0, len(file.rows), batch_size)
     ]
     loader: DataLoader = DataLoader(
-        Pictures(collection.photos["image"], transform),
+        pictures,
         batch_sampler=[list(rows) for _, rows in batches],
         num_workers=num_workers,
         collate_fn=apart,

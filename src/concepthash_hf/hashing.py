@@ -1,5 +1,6 @@
 """Hashing a whole collection of photos, on one process or many."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ from tqdm.auto import tqdm
 
 from .data import BadImage, BadImageError, decode_image
 from .data.transforms import Transform
+from .launch import cores
+
+_MOST_WORKERS = 16  # of one process; each takes some hundred MB
 
 
 class Hasher(Protocol):
@@ -33,6 +37,17 @@ class Hasher(Protocol):
 def on_cpu() -> bool:
     """Whether there is no accelerator: Accelerate wants to be told before it lets CPU processes work together."""
     return not torch.accelerator.is_available()
+
+
+def default_workers() -> int:
+    """How many processes decode photos where nobody says: beside an accelerator, the cores that nothing else needs.
+
+    On a CPU the model computes on all of them, and none.
+    """
+    if on_cpu():
+        return 0
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, min(share - 1, _MOST_WORKERS))
 
 
 def fast_in_bfloat16() -> bool:
@@ -96,7 +111,13 @@ def read_dataset(
     accelerator = accelerator or Accelerator(cpu=on_cpu())
     # not accelerator.prepare: that would keep every loader for good
     loader = prepare_data_loader(
-        DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn),
+        DataLoader(
+            dataset,
+            batch_size,
+            num_workers=num_workers,
+            collate_fn=collate_fn,
+            pin_memory=accelerator.device.type == "cuda",
+        ),
         accelerator.device,
         accelerator.num_processes,
         accelerator.process_index,
@@ -116,17 +137,18 @@ class Pictures(Dataset):
     Args:
         pictures: what `data.decode_image` reads.
         transform: the model's, see `data.eval_transform`.
+        draft: see `data.decode_image`.
     """
 
-    def __init__(self, pictures: Sequence[Any], transform: Transform) -> None:
-        self.pictures, self.transform = pictures, transform
+    def __init__(self, pictures: Sequence[Any], transform: Transform, draft: int | None = None) -> None:
+        self.pictures, self.transform, self.draft = pictures, transform, draft
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, row: int) -> Tensor | BadImage:
         try:
-            return self.transform(decode_image(self.pictures[row], row))
+            return self.transform(decode_image(self.pictures[row], row, self.draft))
         except BadImageError as error:
             return BadImage(row, error.path, error.reason)
 

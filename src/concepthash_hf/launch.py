@@ -17,7 +17,7 @@ _EXPLAINED = (ValueError, OSError, ImportError, FloatingPointError)
 # of libraries that not every command imports
 _EXPLAINED_OF = (
     *(("datasets.exceptions", "DatasetsError"), ("huggingface_hub.errors", "StrictDataclassError")),
-    ("safetensors", "SafetensorError"),
+    *(("safetensors", "SafetensorError"), ("torch._inductor.exc", "InductorError")),
 )
 _NOTHING_KEPT = "there is nothing yet that could be kept"
 

@@ -41,7 +41,8 @@ from .checkpoints import (
     remove_unfinished,
     save_checkpoint,
 )
-from .hashing import hash_dataset, on_cpu
+from .frozen_states import FrozenStates
+from .hashing import default_workers, hash_dataset, on_cpu
 from .interruption import Interrupted, Stop, noticing_signals
 from .metrics import retrieval_metrics
 from .modeling_hashing import HashingPreTrainedModel
@@ -87,7 +88,10 @@ class ConceptHashTrainingArguments:
         default=None, metadata={"help": "Precision of training; default the launcher's. Evaluation is float32."}
     )
     seed: int = field(default=42, metadata={"help": "Of initialisation, data order, augmentation and dropout."})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode photos."})
+    dataloader_num_workers: int = field(
+        default_factory=default_workers,
+        metadata={"help": "Processes that decode photos; default the cores to spare beside a GPU, without one none."},
+    )
     logging_steps: int = field(default=10, metadata={"help": "Steps between two looks at the losses."})
     report_to: str | None = field(
         default=None, metadata={"help": "A tracker that Accelerate knows: tensorboard, trackio, wandb, ..."}
@@ -314,7 +318,7 @@ class _Run:
             args.per_device_train_batch_size,
             shuffle=None if sampler is not None or isinstance(dataset, IterableDataset) else True,
             sampler=sampler,
-            num_workers=args.dataloader_num_workers,
+            num_workers=0 if isinstance(dataset, FrozenStates) else args.dataloader_num_workers,
             pin_memory=accelerator.device.type == "cuda",
             drop_last=True,
             collate_fn=collate_fn,
@@ -673,8 +677,8 @@ def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:
 def _make_optimizer(model: HashingPreTrainedModel, args: ConceptHashTrainingArguments) -> torch.optim.Optimizer:
     parameters = list(model.trainable_parameters())
     if args.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
-    return torch.optim.SGD(parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay)
+        return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay, fused=True)
+    return torch.optim.SGD(parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay, fused=True)
 
 
 def _on_record(args: ConceptHashTrainingArguments) -> dict[str, Any]:

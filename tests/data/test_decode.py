@@ -37,6 +37,33 @@ def test_exif_rotation_is_undone(tmp_path, orientation, suffix):
 
 
 @pytest.mark.parametrize(
+    ("suffix", "draft", "size"),
+    [
+        ("jpg", 256, (800, 600)),  # a half has 600, a quarter 300 of the 512 pixels wanted
+        ("jpg", 150, (400, 300)),
+        ("jpg", 20, (200, 150)),
+        ("jpg", 301, (1600, 1200)),
+        ("jpg", None, (1600, 1200)),
+        ("png", 20, (1600, 1200)),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_draft_has_twice_the_pixels_that_are_wanted(tmp_path, suffix, draft, size, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture(width=1600, height=1200).save(path := tmp_path / f"large.{suffix}", exif=exif)
+    drafted = decode_image(path, draft=draft)
+    assert drafted.size == (size if orientation == 1 else size[::-1])
+    small = (draft or 100, draft or 100)
+    resized, expected = (np.asarray(decoded.resize(small), int) for decoded in (drafted, decode_image(path)))
+    assert np.abs(resized - expected).max() <= 4 and np.abs(resized - expected).mean() < 0.5
+
+
+def test_a_draft_of_what_is_in_memory_is_all_of_it():
+    assert decode_image(picture(width=1600, height=1200), draft=20).size == (1600, 1200)
+
+
+@pytest.mark.parametrize(
     ("mode", "suffix"),
     [("CMYK", "jpg"), ("CMYK", "tif"), ("L", "jpg"), ("L", "png"), ("1", "png"), ("YCbCr", "jpg"), ("RGB", "bmp")],
 )

@@ -83,6 +83,12 @@ def test_in_bfloat16(run, options, tmp_path):
     assert read_plan(tmp_path / "codes")["mixed_precision"] == "bf16"
 
 
+def test_compiled(run, options, tmp_path):
+    run(*options, "--output_dir", "codes")
+    run(*options, "--output_dir", "others", "--torch_compile")
+    assert codes_in(tmp_path / "others") == codes_in(tmp_path / "codes")
+
+
 def test_in_the_precision_of_the_launcher(run, options, tmp_path, monkeypatch):
     run(*options, "--output_dir", "codes")
     assert read_plan(tmp_path / "codes")["mixed_precision"] == "no"

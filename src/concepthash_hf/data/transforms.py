@@ -99,6 +99,12 @@ class EvalTransform:
         """RGB picture -> float32 `(3, size, size)`."""
         return self.image_processor(image, return_tensors="pt")["pixel_values"][0]
 
+    @property
+    def shorter_side(self) -> int:
+        """What a photo's shorter side is resized to, in pixels; the longer one of a fixed shape."""
+        size = self.image_processor.size
+        return size.get("shortest_edge") or max(size["height"], size["width"])
+
     def points(self, points: Tensor, width: int, height: int) -> Tensor:
         """Carry points from a picture to its pixel values.
 

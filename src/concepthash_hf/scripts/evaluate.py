@@ -14,7 +14,7 @@ from transformers import BaseImageProcessor
 
 from ..data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
 from ..hasher import load_image_processor
-from ..hashing import Hasher, hash_dataset, on_cpu, read_dataset
+from ..hashing import Hasher, default_workers, hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
 from ..launch import use_own_cores
 from ..metrics import (
@@ -64,7 +64,11 @@ class Arguments(PhotoArguments):
         default=64, metadata={"help": "Photos hashed at a time and process.", "aliases": ["--batch_size"]}
     )
     dataloader_num_workers: int = field(
-        default=0, metadata={"help": "Processes that decode photos, for each process.", "aliases": ["--num_workers"]}
+        default_factory=default_workers,
+        metadata={
+            "help": "Processes that decode photos, for each process; default the cores to spare beside a GPU.",
+            "aliases": ["--num_workers"],
+        },
     )
     mixed_precision: Literal["no", "bf16"] | None = field(
         default=None,

@@ -33,7 +33,7 @@ from ..explain.report import ConceptSummary, Fact, Neighbour, QueryResult
 from ..explain.tree_figure import draw_tree
 from ..explain.verdict import concept_verdict
 from ..hasher import load_image_processor
-from ..hashing import hash_dataset, on_cpu
+from ..hashing import default_workers, hash_dataset, on_cpu
 from ..index import HammingIndex
 from ..json_files import read_mapping
 from ..language import clean_class_name
@@ -73,7 +73,11 @@ class Arguments(PhotoArguments):
         default=64, metadata={"help": "Photos hashed at a time and process.", "aliases": ["--batch_size"]}
     )
     dataloader_num_workers: int = field(
-        default=0, metadata={"help": "Processes that decode photos, for each process.", "aliases": ["--num_workers"]}
+        default_factory=default_workers,
+        metadata={
+            "help": "Processes that decode photos, for each process; default the cores to spare beside a GPU.",
+            "aliases": ["--num_workers"],
+        },
     )
 
 
