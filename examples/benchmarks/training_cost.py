@@ -9,6 +9,7 @@ guess. Peak memory is that of a fresh process that does three steps.
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -33,6 +34,8 @@ BATCH, CLASSES, WORD_DIM = 32, 100, 512
 # GiB, of a training step with ViT-B/32 and this batch
 MEMORY_OF_AUTHORS = 3.2
 MEMORY_SHAPE = "clip-vit-b-32"
+# glibc keeps blocks of up to 32 MB for itself when they are freed; larger ones than this, it gives back at once
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 
 
 @dataclass
@@ -56,8 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.peak_memory_of:
-        do_steps(checkpointing=args.peak_memory_of == "checkpointed_step")
-        print(peak_memory())
+        print(do_steps(checkpointing=args.peak_memory_of == "checkpointed_step"), peak_memory())
         return
     results: dict[str, Any] = {
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -82,14 +84,19 @@ def main() -> None:
             results["rows"].append(found)
             print(found, flush=True)
     for what in ("step", "checkpointed_step"):
-        if args.only not in (name := f"peak memory, training {what}, paper"):
-            continue
-        command = [sys.executable, __file__, "--peak_memory_of", what, "--threads", str(args.threads)]
-        gib = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        found = {"shape": MEMORY_SHAPE, "what": name, "against": "authors' 3.2 GiB"}
-        found |= {"gib": round(gib, 2), "ratio": round(gib / MEMORY_OF_AUTHORS, 3)}
-        results["rows"].append(found)
-        print(found, flush=True)
+        for gives_back in (False, True):
+            name = f"peak memory, training {what}, paper" + ", freed blocks given back" * gives_back
+            if args.only not in name:
+                continue
+            command = [sys.executable, __file__, "--peak_memory_of", what, "--threads", str(args.threads)]
+            done = subprocess.run(
+                command, env=os.environ | (GIVE_BACK if gives_back else {}), capture_output=True, text=True, check=True
+            )
+            seconds, gib = map(float, done.stdout.split())
+            found = {"shape": MEMORY_SHAPE, "what": name, "against": "authors' 3.2 GiB"}
+            found |= {"seconds": round(seconds, 2), "gib": round(gib, 2), "ratio": round(gib / MEMORY_OF_AUTHORS, 3)}
+            results["rows"].append(found)
+            print(found, flush=True)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -186,16 +193,15 @@ def peak_memory() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
-def do_steps(checkpointing: bool) -> None:
-    """Three training steps of the published design."""
+def do_steps(checkpointing: bool) -> float:
+    """Three training steps of the published design; seconds of the fastest."""
     backbone = SHAPES[MEMORY_SHAPE]
     model = new_model("paper", backbone)
     if checkpointing:
         model.gradient_checkpointing_enable()
     pixels = torch.randn(BATCH, 3, backbone.image_size, backbone.image_size)
     one = step(model, torch.arange(BATCH), pixel_values=pixels)
-    for _ in range(3):
-        one()
+    return min(measure([one], 2)[0])
 
 
 if __name__ == "__main__":

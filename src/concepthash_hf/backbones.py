@@ -64,7 +64,9 @@ class Adapter(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """`(..., d)` -> `(..., d)`."""
-        return self.scale * self.up_proj(F.gelu(self.down_proj(self.layer_norm(hidden_states))))
+        hidden = F.gelu(self.down_proj(self.layer_norm(hidden_states)))
+        # the scale is in the weights: on the output, its gradient would ask for all of that to be kept
+        return F.linear(hidden, self.scale * self.up_proj.weight, self.scale * self.up_proj.bias)
 
 
 class AdaptedLayer(nn.Module):

@@ -420,7 +420,7 @@ def export(
     folder: Annotated[str, typer.Argument(help="Where model.onnx and what belongs to it go.")],
     model: Model,
     int8: Annotated[
-        bool, typer.Option("--int8", help="A quarter of the size, and faster; a bit or two in a hundred differ.")
+        bool, typer.Option("--int8", help="A quarter of the size, and faster; one bit in a hundred differs.")
     ] = False,
     base_model_name_or_path: Base = None,
 ) -> None:

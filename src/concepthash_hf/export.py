@@ -60,8 +60,8 @@ def export_onnx(
         path: the file to write, e.g. `model.onnx`; its folder is made. Weights over 2 GB go into a second file beside.
         image_size: side of the photos in pixels; default what the model was made for.
         int8: multiply matrices in 8-bit whole numbers: weights are rounded once, each output channel to its own
-            scale, and what they are multiplied with as it comes ("dynamic"). A quarter of the size; a bit or two in a
-            hundred differ from the model's.
+            scale, and what they are multiplied with as it comes ("dynamic"). A quarter of the size; one bit in a
+            hundred differs from the model's, and a code depends a little on the other photos of its batch.
 
     Returns:
         The path.
