@@ -89,6 +89,15 @@ def test_compiled(run, options, tmp_path):
     assert codes_in(tmp_path / "others") == codes_in(tmp_path / "codes")
 
 
+def test_compiled_without_a_compiler(options, tmp_path):
+    environment = os.environ | {"CXX": "/no/compiler", "PATH": "", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    words = [*options, "--output_dir", "codes", "--torch_compile"]
+    command = [sys.executable, str(SCRIPT), *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: InvalidCxxCompiler: No working C++ compiler found" in done.stderr
+
+
 def test_in_the_precision_of_the_launcher(run, options, tmp_path, monkeypatch):
     run(*options, "--output_dir", "codes")
     assert read_plan(tmp_path / "codes")["mixed_precision"] == "no"
