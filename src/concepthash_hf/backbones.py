@@ -60,13 +60,23 @@ class Adapter(nn.Module):
         self.layer_norm = nn.LayerNorm(width)
         self.down_proj = nn.Linear(width, bottleneck)
         self.up_proj = nn.Linear(bottleneck, width)
-        self.scale = nn.Parameter(torch.ones(1))
+        self.scale: nn.Parameter | None = nn.Parameter(torch.ones(1))
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """`(..., d)` -> `(..., d)`."""
         hidden = F.gelu(self.down_proj(self.layer_norm(hidden_states)))
+        if self.scale is None:
+            return self.up_proj(hidden)
         # the scale is in the weights: on the output, its gradient would ask for all of that to be kept
         return F.linear(hidden, self.scale * self.up_proj.weight, self.scale * self.up_proj.bias)
+
+    @torch.no_grad()
+    def fold_scale(self) -> None:
+        """Make the scale a part of the weights for good, in a copy that only hashes."""
+        assert self.scale is not None
+        self.up_proj.weight *= self.scale
+        self.up_proj.bias *= self.scale
+        self.scale = None
 
 
 class AdaptedLayer(nn.Module):

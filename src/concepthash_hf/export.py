@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .backbones import Adapter
 from .codes import binarize, pack_bits
 from .encoding import code_spec
 from .modeling_hashing import HashingPreTrainedModel, HashingTower
@@ -103,21 +104,23 @@ def export_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(path.parent, for_file=path) as scratch:
         program.save(scratch / path.name)
-        if int8:
-            _round_weights(scratch / path.name)
+        folder = _in_whole_numbers(scratch / path.name) if int8 else scratch
         # the graph last, which names the file of its weights
-        for written in sorted(scratch.iterdir(), key=lambda file: file.name == path.name):
+        for written in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
             put(written, path.with_name(written.name))
     return path
 
 
-def _round_weights(path: Path) -> None:
-    """Make the matrix products of a graph ones of 8-bit whole numbers, in place."""
+def _in_whole_numbers(path: Path) -> Path:
+    """Make the matrix products of a graph ones of 8-bit whole numbers, in a folder beside it, which is given."""
     from onnxruntime.quantization import quantize_dynamic
 
+    folder = path.parent / "int8"
+    folder.mkdir()
     with _quiet("root"):  # it suggests to prepare the graph, which changed nothing here
         # convolution stays: of a photo's patches, a hundredth of the work
-        quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+        quantize_dynamic(path, folder / path.name, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+    return folder
 
 
 class _Hasher(nn.Module):
@@ -126,6 +129,9 @@ class _Hasher(nn.Module):
     def __init__(self, tower: HashingTower, interpolate_pos_encoding: bool):
         super().__init__()
         self.tower = copy.deepcopy(tower).to("cpu", torch.float32)
+        for module in self.tower.modules():
+            if isinstance(module, Adapter):
+                module.fold_scale()
         self.tower.set_attn_implementation("sdpa")  # flash attention has no place in a graph
         self.interpolate_pos_encoding = interpolate_pos_encoding
         self.eval()
