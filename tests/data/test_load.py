@@ -4,6 +4,7 @@ import datasets
 import pytest
 
 from concepthash_hf.data import BENCHMARKS, benchmark_table, eval_transform, known_names, load_photos
+from concepthash_hf.data.labels import encode_labels
 
 from .conftest import picture
 
@@ -151,3 +152,29 @@ def test_registry_agrees_with_method_section_5():
         "food101": (101, 75_750, 25_250),
     }.items()
     assert [name for name, entry in BENCHMARKS.items() if entry.revision] == ["aircraft"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["wren", " robin "], [0, 1]),
+        ([1, 0], [1, 0]),
+        ([1.0, 0.0], [1, 0]),
+        (["1", "0"], [1, 0]),
+        ([["robin", "wren"], ["wren"]], [[1, 0], [0]]),
+        (["wren", "eagle"], "label 'eagle', which is none of the 2 class names"),
+        ([0, 2], "label 2, "),
+        ([0, -1], "label -1, "),
+        ([0.0, 0.5], "label 0.5, "),
+        (["0", "2"], "label '2', "),
+        (["wren", None], "label None, "),
+    ],
+)
+def test_labels_of_a_stream(labels, expected):
+    stream = datasets.Dataset.from_dict({"bird": labels}).to_iterable_dataset()
+    numbered = encode_labels({"train": stream}, "bird", ["wren", "robin"])["train"]
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            list(numbered)
+    else:
+        assert [row["bird"] for row in numbered] == expected
