@@ -54,6 +54,41 @@ def test_more_is_proposed_until_nothing_nearer_can_be_left(monkeypatch, size):
     assert len(asked) > 1
 
 
+@pytest.mark.parametrize(
+    ("unseen", "step", "proposed", "enough"),
+    [
+        (3.0, 0.0, 3.0, True),
+        (2.9, 0.0, 3.0, False),
+        (2.9, 1.0, 3.0, True),  # of whole numbers, 3 is the next after 2.9
+        (2.6, 1.0, 3.0, True),
+        (2.4, 1.0, 3.0, False),
+        (1.9, 1.0, 3.0, False),
+        (0.3, 0.0, 3.0, False),
+        (0.3, 0.0, 0.9, False),  # less than one
+        (-1.0, 0.0, 3.0, False),
+    ],
+)
+def test_it_asks_again_where_an_unseen_item_could_be_nearer(monkeypatch, unseen, step, proposed, enough):
+    """The nearest is not proposed at first: item 0, at `unseen` or the next distance there is."""
+    nearest = unseen if step == 0 else np.ceil(unseen)
+    truth, scan, asked = np.array([max(nearest, 0.0), proposed, 4.0]), WeightedScan(random_codes(3, 8)), []
+
+    def propose(vectors, count):
+        asked.append(count)
+        return (
+            (np.array([[1, 2]]), np.array([unseen]))
+            if len(asked) == 1
+            else (np.array([[0, 1, 2]]), np.array([np.inf]))
+        )
+
+    monkeypatch.setattr(scan, "_propose", propose)
+    distances, positions = scan.nearest(
+        np.zeros((1, 1), np.uint8), np.ones((1, 8)), 1, lambda queries, items: truth[items], step
+    )
+    assert len(asked) == (1 if enough else 2)
+    assert distances[0, 0] == (proposed if enough else truth[0]) and positions[0, 0] == (1 if enough else 0)
+
+
 @pytest.mark.parametrize("size", [0, 1e-60, 1, 1e60])
 @pytest.mark.parametrize("pairs_at_a_time", [1, 500, 10**6])
 def test_any_size_of_weights_and_any_number_of_queries_at_a_time(monkeypatch, size, pairs_at_a_time):
