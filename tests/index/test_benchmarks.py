@@ -105,8 +105,8 @@ def test_every_kind_is_held_against_bare_faiss(benchmark, tmp_path):
             for times in (found[kind]["single"], found[kind]["batch"]):
                 assert times["ours_over_bare"] == pytest.approx(times["ours_ms"] / times["bare_ms"])
             assert found[kind]["batch"]["rounds"] == 7
-        benchmark.print_table(found)
-    per_million = benchmark.slopes(sizes)["mapped"]["single_ms"]
+        benchmark.print_table(found, benchmark.KINDS)
+    per_million = benchmark.slopes(sizes, benchmark.KINDS)["mapped"]["single_ms"]
     assert per_million == pytest.approx(
         (sizes[1]["mapped"]["single"]["ours_ms"] - sizes[0]["mapped"]["single"]["ours_ms"]) / 0.003
     )
