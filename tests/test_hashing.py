@@ -48,8 +48,10 @@ def test_multi_hot_labels_are_kept():
     [(1, None, 0), (2, None, 1), (8, None, 7), (8, "2", 3), (8, "16", 0), (99, "1", 16)],
 )
 def test_workers_by_default_beside_a_gpu(cores, processes, expected, monkeypatch):
+    monkeypatch.setattr(hashing, "on_cpu", lambda: True)
     assert ConceptHashTrainingArguments().dataloader_num_workers == 0
     monkeypatch.setattr(hashing, "on_cpu", lambda: False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     monkeypatch.setattr(hashing, "cores", lambda: cores)
     if processes is not None:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)

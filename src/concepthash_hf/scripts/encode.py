@@ -6,46 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from ..data import BadImage, PhotoArguments, describe_collection, eval_transform
+from ..data import BadImage, describe_collection, eval_transform
 from ..encoding import UNREADABLE_FILE, add_codes, encode_collection, read_plan
 from ..hasher import load_image_processor
-from ..hashing import default_workers, on_cpu
+from ..hashing import on_cpu
 from ..index import CodeSpec, HammingIndex
 from ..launch import use_own_cores
 from ..models import model_class
 from ..quoting import printable
 from .arguments import read_arguments
+from .hashing_arguments import HashingArguments
 
 INDEX_FOLDER = "index"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(PhotoArguments):
+class Arguments(HashingArguments):
     """Which photos, by which model, into what."""
 
     model_name_or_path: str = field(
         metadata={"help": "A saved ConceptHash model: a folder or a Hub id.", "aliases": ["--model"]}
     )
     output_dir: str = field(metadata={"help": "Where codes and index go; what is there already is not done again."})
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Photos hashed at a time and process.", "aliases": ["--batch_size"]}
-    )
-    dataloader_num_workers: int = field(
-        default_factory=default_workers,
-        metadata={
-            "help": "Processes that decode photos, for each process; default the cores to spare beside a GPU.",
-            "aliases": ["--num_workers"],
-        },
-    )
-    mixed_precision: Literal["no", "bf16"] | None = field(
-        default=None,
-        metadata={"help": "bf16 is faster where the hardware knows it; a few bits in a thousand differ."},
-    )
     torch_compile: bool = field(
         default=False, metadata={"help": "Compile the model first: faster after a minute or two, for many photos."}
     )

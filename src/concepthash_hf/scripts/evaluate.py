@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from transformers import BaseImageProcessor
 
-from ..data import PhotoArguments, PhotoSplits, describe_photos, eval_transform
+from ..data import PhotoSplits, describe_photos, eval_transform
 from ..hasher import load_image_processor
-from ..hashing import Hasher, default_workers, hash_dataset, on_cpu, read_dataset
+from ..hashing import Hasher, hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
 from ..launch import use_own_cores
 from ..metrics import (
@@ -35,6 +35,7 @@ from ..quoting import printable
 from ..training import environment
 from ..whole_files import replacing, write_json
 from .arguments import read_arguments
+from .hashing_arguments import HashingArguments
 
 FAMILY_COLUMN = "family"
 _COMPARED = {"map": "mAP", "precision@1": "P@1", "precision@5": "P@5", "precision@10": "P@10"}
@@ -45,7 +46,7 @@ _WHAT_THEY_ARE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(PhotoArguments):
+class Arguments(HashingArguments):
     """Which model, on which photos, measured how."""
 
     model_name_or_path: str = field(
@@ -60,20 +61,6 @@ class Arguments(PhotoArguments):
         default="expected", metadata={"help": "What becomes of items at equal distance."}
     )
     on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Photos hashed at a time and process.", "aliases": ["--batch_size"]}
-    )
-    dataloader_num_workers: int = field(
-        default_factory=default_workers,
-        metadata={
-            "help": "Processes that decode photos, for each process; default the cores to spare beside a GPU.",
-            "aliases": ["--num_workers"],
-        },
-    )
-    mixed_precision: Literal["no", "bf16"] | None = field(
-        default=None,
-        metadata={"help": "bf16 is faster where the hardware knows it; a few bits in a thousand differ."},
-    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the files go; default outputs/evaluate-<dataset>-<bits>-<time>."}
     )

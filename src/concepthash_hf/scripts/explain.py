@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import BaseImageProcessor
 
 from .. import ConceptHashModel
-from ..data import PhotoArguments, PhotoSplits, decode_image, describe_photos, eval_transform
+from ..data import PhotoSplits, decode_image, describe_photos, eval_transform
 from ..explain import (
     ConceptGallery,
     MatchExplanation,
@@ -33,7 +33,7 @@ from ..explain.report import ConceptSummary, Fact, Neighbour, QueryResult
 from ..explain.tree_figure import draw_tree
 from ..explain.verdict import concept_verdict
 from ..hasher import load_image_processor
-from ..hashing import default_workers, hash_dataset, on_cpu
+from ..hashing import hash_dataset, on_cpu
 from ..index import HammingIndex
 from ..json_files import read_mapping
 from ..language import clean_class_name
@@ -41,10 +41,11 @@ from ..launch import use_own_cores
 from ..metrics import chance_metrics, sub_code_metrics
 from ..whole_files import replacing
 from .arguments import read_arguments
+from .hashing_arguments import LoadingArguments
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(PhotoArguments):
+class Arguments(LoadingArguments):
     """Which model, on which photos."""
 
     model_name_or_path: str = field(
@@ -69,16 +70,6 @@ class Arguments(PhotoArguments):
         metadata={"help": 'JSON file {"class name": "family"}; default the column "family", where photos have it.'},
     )
     on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Photos hashed at a time and process.", "aliases": ["--batch_size"]}
-    )
-    dataloader_num_workers: int = field(
-        default_factory=default_workers,
-        metadata={
-            "help": "Processes that decode photos, for each process; default the cores to spare beside a GPU.",
-            "aliases": ["--num_workers"],
-        },
-    )
 
 
 def main(words: Sequence[str] | None = None) -> None:
