@@ -43,6 +43,13 @@ def test_in_bfloat16_is_that_of_float32_within_its_rounding(states, masked, scal
         torch.testing.assert_close(each.float(), other, rtol=0.02, atol=0.03)
 
 
+def test_what_all_keys_share_costs_no_precision(states):
+    query, key, value = states
+    halves = [query.bfloat16(), (key + 30).bfloat16(), value.bfloat16()]
+    exact = sdpa_attention_forward(NotCausal(), *(each.float() for each in halves), None)[0]
+    torch.testing.assert_close(sdpa_attention(NotCausal(), *halves, None)[0].float(), exact, rtol=0.01, atol=0.02)
+
+
 def test_elsewhere_is_that_of_transformers(states):
     for dtype, kwargs in ((torch.float32, {}), (torch.bfloat16, {"dropout": 0.5}), (torch.bfloat16, {"dropout": 1.0})):
         found = []

@@ -26,10 +26,10 @@ from training_cost import BATCH, CLASSES, new_model, step
 import concepthash_hf
 
 SHAPE = "dinov2-small"
-# the first kind that has a word of an operation's name
+# the first kind that has a word of an operation's name; in bfloat16 attention is batched products and a softmax
 KINDS = {
+    "attention": ("attention", "softmax", "bmm"),
     "matrix products": ("mm", "linear", "matmul", "convolution"),
-    "attention": ("attention", "softmax"),
     "GELU": ("gelu",),
     "norms": ("norm",),
     "optimizer": ("adam", "optimizer"),
