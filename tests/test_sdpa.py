@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from concepthash_hf import sdpa
 from concepthash_hf.sdpa import kernel_of, sdpa_attention
 
 
@@ -32,9 +33,12 @@ def attended_and_gradients(attention, states: list[torch.Tensor], dtype: torch.d
 
 
 @pytest.mark.parametrize("scaling", [None, 0.3])
-@pytest.mark.parametrize("masked", [False, True])
-def test_in_bfloat16_is_that_of_float32_within_its_rounding(states, masked, scaling):
-    mask = torch.rand(2, 1, 11, 11) < 0.7 if masked else None
+@pytest.mark.parametrize("masked_photos", [0, 1, 2])
+@pytest.mark.parametrize("together", [True, False])
+def test_in_bfloat16_is_that_of_float32_within_its_rounding(monkeypatch, states, masked_photos, scaling, together):
+    if not together:  # one photo at a time
+        monkeypatch.setattr(sdpa, "_SCORES_AT_ONCE", 1)
+    mask = torch.rand(masked_photos, 1, 11, 11) < 0.7 if masked_photos else None
     rounded = [each.bfloat16().float() for each in states]
     ours = attended_and_gradients(sdpa_attention, states, torch.bfloat16, mask, scaling=scaling)
     exact = attended_and_gradients(sdpa_attention_forward, rounded, torch.float32, mask, scaling=scaling)

@@ -10,6 +10,8 @@ from transformers.masking_utils import sdpa_mask
 
 # what the layers are told in place of "sdpa"
 NAME = "sdpa_concepthash"
+# of some photos at a time: 4 MiB, which stay in a core's cache and need no fresh memory
+_SCORES_AT_ONCE = 2**21
 
 
 def kernel_of(attn_implementation: str | None) -> str | None:
@@ -29,8 +31,8 @@ def sdpa_attention(
     """Attention as `transformers` computes it with "sdpa", but as two matrix products on a CPU in bfloat16.
 
     There torch's fused attention takes 1.6 times as long as the products for the 257 tokens of a DINOv2-S, and in
-    training twice as long (for the 69 tokens of a photo of 112 pixels 5 times). Scores need memory, twice
-    `2 B heads T^2` bytes, and are rounded to bfloat16.
+    training three times as long (for the 69 tokens of a photo of 112 pixels 5 times). Scores are rounded to bfloat16,
+    and training keeps them, `2 B heads T^2` bytes a layer.
 
     Args:
         module: the family's attention.
@@ -47,12 +49,21 @@ def sdpa_attention(
     in_bfloat16 = query.dtype == torch.bfloat16 and query.device.type == "cpu"
     if not in_bfloat16 or kwargs.get("dropout") or getattr(module, "is_causal", True):
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    query = query * (scaling or query.shape[-1] ** -0.5)
     # a shift that all keys share is nothing to the softmax; without it scores are smaller, and so is their rounding
     key = key - key.detach().mean(2, keepdim=True)
-    scores = query * (scaling or query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    at_once = max(1, _SCORES_AT_ONCE // (query.shape[1] * query.shape[2] * key.shape[2]))
+    parts = [query.split(at_once), key.split(at_once), value.split(at_once)]
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, -torch.inf)
-    return (scores.softmax(-1) @ value).transpose(1, 2).contiguous(), None
+        parts.append(attention_mask.expand(len(query), -1, -1, -1).split(at_once))
+    return torch.cat([_by_products(*part).transpose(1, 2) for part in zip(*parts, strict=True)]), None
+
+
+def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    scores = query @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1) @ value
 
 
 AttentionInterface.register(NAME, sdpa_attention)
