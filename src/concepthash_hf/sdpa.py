@@ -53,6 +53,8 @@ def sdpa_attention(
     # a shift that all keys share is nothing to the softmax; without it scores are smaller, and so is their rounding
     key = key - key.detach().mean(2, keepdim=True)
     at_once = max(1, _SCORES_AT_ONCE // (query.shape[1] * query.shape[2] * key.shape[2]))
+    if torch.compiler.is_compiling():  # which would write the same out for every few photos
+        at_once = len(query)
     parts = [query.split(at_once), key.split(at_once), value.split(at_once)]
     if attention_mask is not None:
         parts.append(attention_mask.expand(len(query), -1, -1, -1).split(at_once))
