@@ -357,15 +357,12 @@ def duplicates(
     Example: concepthash duplicates --index outputs/index-my_photos --radius 2
     """
     from .index import near_duplicates, open_index
-    from .index.hamming import HammingIndex
 
     opened = open_index(index)
-    if not isinstance(opened, HammingIndex):
-        raise ValueError(
-            "duplicates are looked for in one index in a folder or on the Hub, not in several or a database"
-        )
-    codes = opened.get_codes(opened.ids)
-    groups = [group.tolist() for group in near_duplicates(codes, radius, opened.num_bits, opened.ids)]
+    ids = opened.ids
+    if ids is None:
+        raise ValueError("duplicates are looked for in an index in a folder or on the Hub, not in a database")
+    groups = [group.tolist() for group in near_duplicates(opened.get_codes(ids), radius, opened.num_bits, ids)]
     if as_json:
         print(json.dumps(groups, indent=2))
         return

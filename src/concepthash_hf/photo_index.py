@@ -164,9 +164,12 @@ class PhotoIndex:
         """Of all photos, in the order in which they were added.
 
         Raises:
-            ValueError: if the index is in a database, or of several.
+            ValueError: if the index is in a database.
         """
-        return self._in_memory().ids.tolist()
+        ids = self.codes.ids
+        if ids is None:
+            raise ValueError("the ids of an index in a database are not at hand: ask the database")
+        return ids.tolist()
 
     def search(self, queries: Any, k: int = 5, concept_weights: Weights | None = None) -> Hits | list[Hits]:
         """Find the photos that are nearest to a photo, or to words.
@@ -224,7 +227,7 @@ class PhotoIndex:
             origin = None if str(photos) == self.source.photos else str(Path(photos).absolute())
             records = records_of(collection, source.folder, self.source.folder, origin, with_content)
         else:
-            unnamed = sum(str(id).startswith("photo ") for id in self.ids)
+            unnamed = sum(str(id).startswith("photo ") for id in self._in_memory().ids)
             records = records_of_pictures(as_photos(photos), self.source.folder, unnamed)
         return self._take(records, [])
 
@@ -274,7 +277,7 @@ class PhotoIndex:
         """Groups of photos whose codes are the same, or differ in at most `radius` bits, as ids; large groups first.
 
         Raises:
-            ValueError: see `index.near_duplicates`.
+            ValueError: see `index.near_duplicates`, or if the index is in a database.
         """
         ids = self.ids
         groups = near_duplicates(self.codes.get_codes(ids), radius, self.codes.num_bits, ids) if len(ids) else []
@@ -353,7 +356,7 @@ class PhotoIndex:
     @cached_property
     def _word_radius(self) -> int | None:
         """See `word_radius`; not known of an index in a database."""
-        return word_radius(self.hasher, self.codes) if isinstance(self.codes, HammingIndex) and len(self) else None
+        return word_radius(self.hasher, self.codes) if len(self) else None
 
     def _hits(self, query: Any, hits: Sequence[tuple], radius: int | None) -> Hits:
         is_words = isinstance(query, Words)
@@ -416,7 +419,7 @@ class PhotoIndex:
         return collection, {id: row for row, id in enumerate(collection.ids)}
 
     def _known(self) -> dict[Any, dict[str, Any]]:
-        ids = self.ids
+        ids = self._in_memory().ids.tolist()
         return dict(zip(ids, self.codes.get_metadata(ids), strict=True)) if len(ids) else {}
 
     def _in_memory(self) -> HammingIndex:

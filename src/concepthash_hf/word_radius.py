@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .codes import binarize, pack_bits
-from .index import HammingIndex, calibrate_names
+from .index import CodeIndex, calibrate_names
 from .language import clean_class_name
 from .modeling_concepthash import ConceptHashModel
 
@@ -16,7 +16,7 @@ _MOST = 100_000
 """Photos looked at, evenly spread: fewer come a little less near to strangers, and less is said to be far."""
 
 
-def word_radius(hasher: "ConceptHasher", index: HammingIndex) -> int | None:
+def word_radius(hasher: "ConceptHasher", index: CodeIndex) -> int | None:
     """Within how many bits of words a photo is closer than a stranger would be.
 
     A stranger is the name of something that is not in the collection. What distance strangers have is measured with
@@ -28,10 +28,10 @@ def word_radius(hasher: "ConceptHasher", index: HammingIndex) -> int | None:
         index: a collection.
 
     Returns:
-        Bits; None where it cannot be known: a model without class names, photos without labels, fewer than two names,
-        or names that photos of other classes come as near to as their own.
+        Bits; None where it cannot be known: a model without class names, photos without labels or in a database,
+        fewer than two names, or names that photos of other classes come as near to as their own.
     """
-    if not isinstance(hasher.model, ConceptHashModel) or hasher.model.class_embeddings is None:
+    if not isinstance(hasher.model, ConceptHashModel) or hasher.model.class_embeddings is None or index.ids is None:
         return None
     ids = index.ids[:: -(-len(index) // _MOST)]
     names_of = [_words(row.get("label")) for row in index.get_metadata(ids)]

@@ -14,7 +14,9 @@ from concepthash_hf.app.photos import ServedPhotos
 from concepthash_hf.app.readings import Comparison, Reading
 from concepthash_hf.codes import compose_codes, hamming_distance
 from concepthash_hf.data import decode_image
+from concepthash_hf.hasher import open_photo_index
 from concepthash_hf.index import HammingIndex
+from concepthash_hf.photo_index import PhotoIndex
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +149,39 @@ def test_a_photo_that_is_gone_keeps_its_code(hasher, tmp_path):
 def test_an_index_of_codes_alone(hasher, tmp_path, one):
     codes = hasher.encode([np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)])
     HammingIndex.from_codes(codes, [7, 8], num_bits=12, num_concepts=3).save(tmp_path / "codes")
-    from concepthash_hf.hasher import open_photo_index
-
     index = open_photo_index(tmp_path / "codes", hasher)
     explorer = Explorer(index, ServedPhotos(index, tmp_path / "cache"))
     assert {hit.id for hit in explorer.search(Query(one)).found} == {7, 8}
     assert explorer.facets() == {}
     explorer.close()
+
+
+def test_a_collection_in_several_indexes(explorer, hasher, index, one, collection, tmp_path):
+    """Shows what one index of all shows; so far as it is in databases, less."""
+    ids = index.codes.ids
+    for start, end in ((0, 15), (15, 40)):
+        some = ids[start:end]
+        spec = index.codes.spec
+        part = HammingIndex.from_codes(
+            index.codes.get_codes(some),
+            some,
+            metadata=index.codes.get_metadata(some),
+            num_bits=spec.num_bits,
+            num_concepts=spec.num_concepts,
+            model_id=spec.model_id,
+            revision=spec.revision,
+        )
+        PhotoIndex(hasher, part, index.source).save(tmp_path / str(start))
+    sharded = open_photo_index([tmp_path / "0", tmp_path / "15"], hasher)
+    several = Explorer(sharded, ServedPhotos(sharded, tmp_path / "cache"))
+    assert several.facets() == explorer.facets() != {}
+    assert several.sample(7, seed=1) == explorer.sample(7, seed=1)
+    assert several.search(Query(one)) == explorer.search(Query(one))
+    assert several.duplicates(1) == explorer.duplicates(1) != []
+    assert several.describe_concepts().codes == 40
+    several.close()
+    with pytest.raises(ValueError, match="are not changed here"):
+        sharded.add(collection)
 
 
 def test_descriptions_of_concepts(explorer):

@@ -76,6 +76,29 @@ def test_warm_changes_no_answer(folders):
     assert_answers_like(index, make())
 
 
+def test_what_lists_items_does_so_for_all_shards(folders):
+    index, whole = open_index(folders), make()
+    np.testing.assert_array_equal(index.ids, whole.ids)
+    assert index.facets() == whole.facets() == {"n": [0, 1, 2, 3, 4]}
+    assert index.facets(most=4) == {}
+
+
+def test_only_columns_that_all_shards_have_are_chosen_by():
+    def shard(ids: list[str], metadata: list[dict]) -> HammingIndex:
+        return HammingIndex.from_codes(CODES[: len(ids)], ids, num_bits=64, num_concepts=4, metadata=metadata)
+
+    empty = HammingIndex(CodeSpec(64, 4))
+    one = shard(["a", "b"], [{"year": 1, "place": "x", "n": 1}] * 2)  # a column of one value, here
+    other = shard(["c"], [{"n": "1", "year": 2}])
+    index = ShardedIndex([empty, one, other])
+    assert index.ids.tolist() == ["a", "b", "c"]
+    assert index.facets() == {"year": [1, 2]}
+    for year in (1, 2):
+        assert len(index.where({"year": year})) == 3 - year
+    nothing = ShardedIndex([empty, empty])
+    assert nothing.ids.shape == (0,) and nothing.facets() == {}
+
+
 def test_two_servers(postgres_server, make_postgres_index):
     """With one index in memory between them."""
     with get_server(tempfile.mkdtemp(prefix="postgres-"), cleanup_mode="delete") as second:
@@ -85,6 +108,7 @@ def test_two_servers(postgres_server, make_postgres_index):
             shard.add(CODES[start:end], np.arange(start, end), [{"n": i % 5} for i in range(start, end)])
         index, whole = ShardedIndex([first, make(70, 71), other]), make()
         assert len(index) == 500
+        assert index.ids is None and index.facets() == {}, "a database does not list its items"
         for ask in (
             lambda index: index.search(QUERIES, 10),
             lambda index: index.search(QUERIES, 500),

@@ -19,7 +19,7 @@ from ..explain.crops import photo_as_seen
 from ..explain.image import explain_pixels
 from ..explain.meaning import what_it_proves
 from ..hits import caption_of
-from ..index import CodeIndex, HammingIndex
+from ..index import CodeIndex
 from ..index.model_codes import ModelCodes
 from ..photo_index import PhotoIndex
 from ..photo_records import ORIGIN, PATH
@@ -133,8 +133,7 @@ class Explorer:
         self._filtered = lru_cache(_FILTERS_KEPT)(self._filter)
         self._describe_lock = threading.Lock()
         self._described: Described | None = None
-        if isinstance(index.codes, HammingIndex):
-            index.codes.warm()
+        index.codes.warm()
 
     def close(self) -> None:
         """End the threads."""
@@ -217,9 +216,9 @@ class Explorer:
 
     def sample(self, number: int, seed: int | None = None) -> list[Found]:
         """Some photos of the collection, drawn at random; none of an index in a database."""
-        if not isinstance(self.index.codes, HammingIndex):
-            return []
         ids = self.index.codes.ids
+        if ids is None:
+            return []
         chosen = np.random.default_rng(seed).choice(len(ids), min(number, len(ids)), replace=False)
         return self.items(ids[chosen].tolist())
 
@@ -255,8 +254,6 @@ class Explorer:
 
     def facets(self) -> dict[str, list[Any]]:
         """Columns of the metadata to filter by, and their values; none of an index in a database."""
-        if not isinstance(self.index.codes, HammingIndex):
-            return {}
         return {name: values for name, values in self.index.codes.facets().items() if name not in _UNSHOWN}
 
     def duplicates(self, radius: int) -> list[list[Any]]:
@@ -284,7 +281,7 @@ class Explorer:
             return self._described
 
     def _describe(self) -> "Described":
-        if not isinstance(self.index.codes, HammingIndex):
+        if self.index.codes.ids is None:
             raise ValueError("concepts are described from an index in a folder, not from one in a database")
         shown = [found.id for found in self.sample(PHOTOS_READ, seed=0)]
         explanations = []
@@ -335,6 +332,5 @@ class Explorer:
 
     def _filter(self, where: str) -> CodeIndex:
         codes = self.index.codes.where(json.loads(where))
-        if isinstance(codes, HammingIndex):
-            codes.warm()
+        codes.warm()
         return codes

@@ -229,6 +229,25 @@ class CodeIndex(ABC):
         """
         return self._get_codes(as_ids(ids))
 
+    @property
+    def ids(self) -> np.ndarray | None:
+        """All ids, int64 or strings (object) `(n,)`; None where they are not at hand, in a database."""
+        return None
+
+    def facets(self, most: int = 200) -> dict[str, list[Any]]:
+        """The columns of the metadata that `where` may choose by, and what to give it for each, in order.
+
+        Args:
+            most: values of a column; with more, or only one, it is left out.
+
+        Returns:
+            Values by column; none where the metadata is not at hand, in a database.
+        """
+        return {}
+
+    def warm(self) -> None:  # noqa: B027 - in a database there is nothing to build
+        """Build now what first searches and look-ups build: several threads may then search at once, and all fast."""
+
     @abstractmethod
     def where(self, metadata: Mapping[str, Any]) -> "CodeIndex":
         """The items whose metadata has these values: an index of them, to search but not to change.

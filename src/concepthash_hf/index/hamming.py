@@ -227,7 +227,7 @@ class HammingIndex(
         return self._rows.ids
 
     def warm(self) -> None:
-        """Build now what first searches and look-ups build: several threads may then search at once, and all fast."""
+        """See `CodeIndex.warm`."""
         if len(self):
             self._ready(), self._scanned(), self._rows.by_id  # noqa: B018
 
@@ -250,11 +250,7 @@ class HammingIndex(
         return chosen
 
     def facets(self, most: int = 200) -> dict[str, list[Any]]:
-        """The columns of the metadata that `where` may choose by, and what to give it for each, in order.
-
-        Args:
-            most: values of a column; with more, or only one, it is left out.
-        """
+        """See `CodeIndex.facets`."""
         return self._rows.facets(most)
 
     def _add(self, codes: np.ndarray, ids: pa.Array | None, metadata: pa.Table | None) -> None:

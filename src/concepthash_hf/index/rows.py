@@ -1,7 +1,7 @@
 """The ids and the metadata of the items, by position."""
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,15 @@ class Rows:
             raise ValueError(f"its rows have the columns {name_some(names)}, expected one 'id' and distinct others")
         ids = as_ids(table["id"].combine_chunks(), len(table))
         return cls(pa.table({"id": ids, **{name: table[name] for name in names if name != "id"}}))
+
+    @classmethod
+    def together(cls, parts: Sequence["Rows"]) -> "Rows":
+        """The rows of several, one after the other, with the columns that all of them have."""
+        tables = [part.table for part in parts if len(part)]
+        if not tables:
+            return cls()
+        names = [column.name for column in tables[0].schema if all(column in [*table.schema] for table in tables)]
+        return cls(pa.concat_tables([table.select(names) for table in tables]))
 
     def __len__(self) -> int:
         return self.table.num_rows

@@ -12,6 +12,7 @@ from .base import CodeIndex
 from .hamming import HammingIndex
 from .inputs import as_ids, name_some
 from .results import RangeResult, SearchResult
+from .rows import Rows
 
 Answer = TypeVar("Answer")
 
@@ -56,6 +57,20 @@ class ShardedIndex(CodeIndex):
             self._check_same(shard)
         self._check_ids()
 
+    @property
+    def ids(self) -> np.ndarray | None:
+        """All ids, those of the first shard first; None if a shard is in a database."""
+        ids = [shard.ids for shard in self.shards]
+        at_hand = [each for each in ids if each is not None]
+        if len(at_hand) < len(ids):
+            return None
+        return np.concatenate([each for each in at_hand if len(each)] or at_hand[:1])
+
+    def facets(self, most: int = 200) -> dict[str, list[Any]]:
+        """Of the columns that every shard has, see `CodeIndex.facets`."""
+        rows = [shard._rows for shard in self.shards if isinstance(shard, HammingIndex)]
+        return Rows.together(rows).facets(most) if len(rows) == len(self.shards) else {}
+
     def where(self, metadata: Mapping[str, Any]) -> "ShardedIndex":
         """The items whose metadata has these values, see `CodeIndex.where` of the shards.
 
@@ -66,10 +81,9 @@ class ShardedIndex(CodeIndex):
         return ShardedIndex([shard.where(metadata) for shard in self.shards if len(shard)] or self.shards[:1])
 
     def warm(self) -> None:
-        """Build now what first searches build, in every shard in memory."""
+        """See `CodeIndex.warm`; of every shard."""
         for shard in self.shards:
-            if isinstance(shard, HammingIndex):
-                shard.warm()
+            shard.warm()
 
     def __len__(self) -> int:
         return sum(map(len, self.shards))
