@@ -4,7 +4,6 @@
     python examples/benchmarks/method_tables.py rows.jsonl --figure methods.png
 
 A table for each set of photos and protocol; means over seeds, whose number stands in brackets where there are several.
-Seconds are those of a method's fastest row: what else a machine does makes the others slower.
 """
 
 import argparse
@@ -64,14 +63,13 @@ def table(rows: Rows) -> str:
     """Markdown: a line for each method, best first."""
     bits = lengths(rows)
     columns = [f"mAP, {number} bits" for number in bits]
-    columns += [f"P@1, {bits[-1]} bits", "of wrong P@1 in the family", "mAP in the family", "s"]
+    columns += [f"P@1, {bits[-1]} bits", "of wrong P@1 in the family", "mAP in the family"]
     lines = [f"| method | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     for method, of_it in sorted(by_method(rows).items(), key=lambda item: -best(item[1])):
         cells = [cell(chosen(of_it, number), "map") for number in bits]
         longest = chosen(of_it, bits[-1])
         cells += [cell(longest, name) for name in ("precision@1", "wrong_top1_in_family", "map_in_family")]
-        seconds = min(row["train_runtime"] + row["hash_runtime"] for row in of_it)
-        lines.append(f"| {title(method)} | {' | '.join(cells)} | {seconds:.0f} |")
+        lines.append(f"| {title(method)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

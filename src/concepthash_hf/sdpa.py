@@ -54,10 +54,10 @@ def sdpa_attention(
     key = key - key.detach().mean(2, keepdim=True)
     at_once = max(1, _SCORES_AT_ONCE // (query.shape[1] * query.shape[2] * key.shape[2]))
     if torch.compiler.is_compiling():  # which would write the same out for every few photos
-        at_once = len(query)
+        at_once = query.shape[0]
     parts = [query.split(at_once), key.split(at_once), value.split(at_once)]
     if attention_mask is not None:
-        parts.append(attention_mask.expand(len(query), -1, -1, -1).split(at_once))
+        parts.append(attention_mask.expand(query.shape[0], -1, -1, -1).split(at_once))
     return torch.cat([_by_products(*part).transpose(1, 2) for part in zip(*parts, strict=True)]), None
 
 
