@@ -229,14 +229,17 @@ def main() -> None:
     for bench, run in planned(benches, args):
         if run in done:
             continue
-        found = bench.measure(run)
+        about = f"{run.photos} {run.num_bits} bits, {run.method}, seed {run.seed}"
+        try:
+            found = bench.measure(run)
+        except ValueError as error:  # such as more bits than a method can make of so few classes
+            print(f"{about}: left out, {error}", flush=True)
+            continue
         with args.output.open("a") as file:
             file.write(json.dumps(asdict(run) | found | circumstances(args)) + "\n")
         maps = ", ".join(f"{side} {values['map']:.3f}" for side, values in found["measured"].items())
         seconds = found["train_runtime"] + found["hash_runtime"]
-        print(
-            f"{run.photos} {run.num_bits} bits, {run.method}, seed {run.seed}: mAP {maps}; {seconds:.0f} s", flush=True
-        )
+        print(f"{about}: mAP {maps}; {seconds:.0f} s", flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -97,10 +97,14 @@ def test_every_method_has_its_row(compare, toys, run_script, tmp_path):
 
 def test_classes_never_seen(compare, toys, tmp_path):
     """Trained on four classes, asked with the other five, found among these and among all."""
-    methods = ("concepthash", "csq", "itq")
-    compare("--model_name_or_path", toys / "dinov2", "--protocol", "unseen", "--seed", 1, 2, "--method", *methods)
+    methods = ("orthohash_language", "concepthash", "csq", "itq")
+    printed = compare(
+        "--model_name_or_path", toys / "dinov2", "--protocol", "unseen", "--seed", 1, 2, "--method", *methods
+    )
     rows = rows_in(tmp_path)
     assert len(rows) == 6
+    # the words of four classes have three principal components
+    assert printed.count("left out, 4 class embeddings have 3 principal components") == 2
     for row in rows:
         assert {side: found["num_database"] for side, found in row["measured"].items()} == {
             "unseen@unseen": 60,
