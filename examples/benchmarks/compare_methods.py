@@ -143,22 +143,33 @@ class Bench:
         text = self.args.text_model_name_or_path
         return embed_class_names(load_text_model(text), load_tokenizer(text), self.names, self.splits.template)
 
-    def measure(self, run: Run) -> dict[str, Any]:
-        """Build, train or fit, hash, measure; give what there is to know."""
+    def trained_on(self, run: Run) -> np.ndarray:
+        """Numbers of the classes that a run is trained on."""
+        return np.arange(len(self.names)) if run.protocol == "seen" else np.flatnonzero(self.is_seen)
+
+    def untrained(self, run: Run) -> Model:
+        """The model that a run begins with, from its seed.
+
+        Raises:
+            ValueError: if there is none, such as more bits than a method can make of so few classes.
+        """
         set_seed(run.seed)
-        trained_on = np.arange(len(self.names)) if run.protocol == "seen" else np.flatnonzero(self.is_seen)
+        classes = self.trained_on(run)
+        return build(run, [self.names[c] for c in classes], self.words[classes], self.args)
+
+    def measure(self, run: Run, model: Model) -> dict[str, Any]:
+        """Train or fit, hash, measure; give what there is to know."""
         started, accelerator = (
             time.perf_counter(),
             Accelerator(cpu=on_cpu(), mixed_precision=self.args.mixed_precision),
         )
-        model = build(run, [self.names[c] for c in trained_on], self.words[trained_on], self.args)
         model.to(accelerator.device)
         photos = {split: self.kept(model, split, accelerator) for split in ("train", "query")}
         seconds = {"cache_runtime": time.perf_counter() - started}
         if accelerator.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
-        facts = learn(model, self.of_classes(photos["train"], trained_on), run, self.args)
+        facts = learn(model, self.of_classes(photos["train"], self.trained_on(run)), run, self.args)
         seconds["train_runtime"] = time.perf_counter() - started
         started = time.perf_counter()
         codes = {split: hash_kept(model, kept) for split, kept in photos.items()}
@@ -231,10 +242,11 @@ def main() -> None:
             continue
         about = f"{run.photos} {run.num_bits} bits, {run.method}, seed {run.seed}"
         try:
-            found = bench.measure(run)
-        except ValueError as error:  # such as more bits than a method can make of so few classes
+            model = bench.untrained(run)
+        except ValueError as error:
             print(f"{about}: left out, {error}", flush=True)
             continue
+        found = bench.measure(run, model)
         with args.output.open("a") as file:
             file.write(json.dumps(asdict(run) | found | circumstances(args)) + "\n")
         maps = ", ".join(f"{side} {values['map']:.3f}" for side, values in found["measured"].items())
