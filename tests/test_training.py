@@ -34,7 +34,7 @@ from runs import (
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
-from torch.utils.data import WeightedRandomSampler, default_collate
+from torch.utils.data import DataLoader, SequentialSampler, WeightedRandomSampler, default_collate
 
 import concepthash_hf.training as training
 from concepthash_hf import ConceptHashModel, modeling_concepthash, training_progress, whole_files
@@ -156,6 +156,23 @@ def test_gradient_accumulation(tmp_path):
     assert one["train_steps"] == two["train_steps"] == 4
     assert largest_difference(state_of(once), state_of(twice)) < 1e-6
     assert largest_difference(state_of(once), untouched) > 1e-2
+
+
+@pytest.mark.parametrize("windows", [[1], [2, 1], [3], [3, 2]])
+def test_the_last_step_of_an_epoch_counts_as_much_with_fewer_batches(tmp_path, windows):
+    """The same as a plain loop, which takes the mean over the batches that a step has."""
+    photos = TinyPhotos(8 * sum(windows))
+    model, plain = untrained(0.0, freeze_batch_norm=True), untrained(0.0, freeze_batch_norm=True)
+    settings = {"num_train_epochs": 1, "gradient_accumulation_steps": max(*windows, 2)}
+    train(model, photos, arguments(tmp_path, **settings), train_sampler=SequentialSampler(photos))
+    optimizer = torch.optim.SGD(plain.trainable_parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    batches = iter(DataLoader(photos, 8))
+    for window in windows:
+        losses = [plain(**next(batches)).loss for _ in range(window)]
+        optimizer.zero_grad()
+        torch.stack(losses).mean().backward()
+        optimizer.step()
+    assert largest_difference(state_of(model), state_of(plain)) < 1e-6
 
 
 def test_gradient_clipping(tmp_path):
@@ -470,6 +487,22 @@ def test_a_signal_keeps_the_epochs_that_are_done(tmp_path, optimizer, save_epoch
     assert largest_difference(state_of(whole), state_of(resumed)) == 0
 
 
+def test_a_run_that_is_written_over_is_not_gone_on_with(tmp_path):
+    """Its checkpoint is neither taken for one of the new run, nor left beside the new model."""
+    over = {"overwrite_output_dir": True, "num_train_epochs": 4, "seed": 7}
+    train(untrained(), TinyPhotos(), arguments(tmp_path, num_train_epochs=3))
+    old = load_file(tmp_path / "checkpoint-3" / "model.safetensors")
+    with pytest.raises(Interrupted, match="3 epochs are kept"):
+        train(signal_at(untrained(), 11, signal.SIGTERM), TinyPhotos(), arguments(tmp_path, **over, save_epochs=4))
+    new = load_file(tmp_path / "checkpoint-3" / "model.safetensors")
+    assert largest_difference(old, new) > 1e-2
+    with pytest.raises(FloatingPointError, match="Last good checkpoint: none, no epoch was kept"):
+        train(untrained(), TinyPhotos(), arguments(tmp_path, **over, learning_rate=1e30))
+    train(untrained(), TinyPhotos(), arguments(tmp_path, num_train_epochs=1, overwrite_output_dir=True))
+    train(untrained(), TinyPhotos(), arguments(tmp_path, **over, save_epochs=0))
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 def test_a_signal_in_the_first_epoch_leaves_nothing(tmp_path):
     with pytest.raises(Interrupted, match="no epoch was finished; the same command begins anew"):
         train(signal_at(untrained(), 2, signal.SIGINT), TinyPhotos(), arguments(tmp_path))
@@ -642,8 +675,8 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path, monkeypatch
     model = untrained()
     train_one_step = training._Run._train_one_step
 
-    def spoiled(run: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        losses = train_one_step(run, batch)
+    def spoiled(run: Any, batch: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+        losses = train_one_step(run, batch, weight)
         if run.step == 3 * epoch:
             model.vision_model.hash_head.projection.weight.data[0, 0] = torch.inf
         return losses
@@ -669,6 +702,7 @@ def test_not_finite_without_a_checkpoint(tmp_path):
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be at least 1, got 0"),
         ({"per_device_eval_batch_size": -2}, "per_device_eval_batch_size must be at least 1, got -2"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1, got 0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm 0 would train nothing: give the largest norm, or leave it out"),
         ({"logging_steps": 0}, "logging_steps must be at least 1, got 0"),
         ({"save_epochs": -1}, "save_epochs must not be negative, got -1"),
         ({"eval_epochs": -1}, "eval_epochs must be at least 1, got -1"),
@@ -779,7 +813,7 @@ def test_fewer_photos_than_a_batch_are_one(tmp_path, capsys):
 
 
 def test_a_stream_too_short_for_a_batch(tmp_path):
-    with pytest.raises(ValueError, match=r"does not fill one batch of 8.*per_device_train_batch_size"):
+    with pytest.raises(ValueError, match=r"do not fill one batch of 8.*per_device_train_batch_size"):
         train(untrained(), PhotoStream(7), arguments(tmp_path))
 
 

@@ -5,7 +5,6 @@ that it builds on, which `Settings.fixed` knows by their fingerprint. `progress.
 what settings, and the checksum of every other file.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from .json_files import check_fields, read_object, write_object
 from .modeling_hashing import HashingPreTrainedModel
 from .together import on_main_process
-from .whole_files import finish, is_left_behind, naming_errors, sync_folder
+from .whole_files import finish, is_left_behind, naming_errors, sha256, sync_folder
 
 PREFIX = "checkpoint-"
 PROGRESS = "progress.json"
@@ -149,7 +148,7 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> tuple[int, in
 
 def newest_checkpoint(output_dir: str | Path) -> Path | None:
     """The checkpoint of a run's folder that is furthest, or None."""
-    return max(_checkpoints(output_dir), key=_age, default=None)
+    return max(_checkpoints(output_dir), key=_epochs_done, default=None)
 
 
 def find_checkpoint(resume_from: str | None) -> Path | None:
@@ -175,9 +174,19 @@ def is_unfinished(path: Path) -> bool:
     return path.name.startswith(_PARTIAL) or is_left_behind(path)
 
 
-def remove_unfinished(output_dir: str | Path) -> None:
-    """Remove the checkpoints that killed runs have not finished."""
-    for folder in Path(output_dir).glob(f"{_PARTIAL}*"):
+def remove_others(output_dir: str | Path, checkpoint: Path | None) -> None:
+    """Leave in a run's folder no checkpoint but the one that it goes on from.
+
+    What a killed run has not finished is good for nothing, and the checkpoint of a run that is written over would be
+    taken for one of this run.
+
+    Args:
+        output_dir: folder of the run.
+        checkpoint: that the run goes on from, in this folder or elsewhere; None where it begins anew.
+    """
+    unfinished = Path(output_dir).glob(f"{_PARTIAL}*")
+    others = [folder for folder in _checkpoints(output_dir) if not (checkpoint and folder.samefile(checkpoint))]
+    for folder in (*unfinished, *others):
         shutil.rmtree(folder)
 
 
@@ -208,14 +217,9 @@ def _finish(partial: Path, final: Path, progress: dict[str, Any]) -> None:
         files = [file for file in partial.rglob("*") if file.is_file()]
         for file in files:
             finish(file)
-        checksums = {file.relative_to(partial).as_posix(): _sha256(file) for file in files}
+        checksums = {file.relative_to(partial).as_posix(): sha256(file) for file in files}
         write_object(partial / PROGRESS, progress | {"files": checksums})
-        older = [folder for folder in _checkpoints(final.parent) if folder != final]
-        if final.exists():  # of a run that is written over: so that there is one at every moment
-            aside = final.with_name(f"{PREFIX}0{_epochs_done(final)}")
-            shutil.rmtree(aside, ignore_errors=True)
-            final.rename(aside)
-            older.append(aside)
+        older = _checkpoints(final.parent)
         partial.rename(final)
         sync_folder(final.parent)
         for folder in older:
@@ -227,7 +231,7 @@ def _check_files(checkpoint: Path, files: Mapping[str, str]) -> None:
         file = checkpoint / name
         if not file.is_file():
             raise ValueError(f"{file} is missing: {_REMEDY}")
-        if _sha256(file) != checksum:
+        if sha256(file) != checksum:
             raise ValueError(f"{file} is damaged, its content does not have the checksum it was saved with: {_REMEDY}")
 
 
@@ -250,20 +254,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]} ..."
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _checkpoints(output_dir: str | Path) -> list[Path]:
     """Ours, by name and content: folders of other people with such names are left alone."""
     folders = Path(output_dir).glob(f"{PREFIX}*/{PROGRESS}")
     return [file.parent for file in folders if file.parent.name.removeprefix(PREFIX).isdecimal()]
-
-
-def _age(checkpoint: Path) -> tuple[int, int]:
-    """How far it is; of two, the one that was put aside for the other is older."""
-    return _epochs_done(checkpoint), -len(checkpoint.name)
 
 
 def _epochs_done(checkpoint: Path) -> int:

@@ -93,7 +93,7 @@ def num_epochs(preset: Preset, steps_per_epoch: int) -> int:
 
     Args:
         preset: its name.
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: of the optimizer.
     """
     if preset == "paper":
         return PUBLISHED_EPOCHS

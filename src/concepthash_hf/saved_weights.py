@@ -1,6 +1,5 @@
 """A saved model as config and weights that belong together: written as one, and a mixture of two models is refused."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from transformers.utils import CONFIG_NAME, cached_file
 
-from .whole_files import one_writer, put_together, scratch_folder, write_json
+from .whole_files import one_writer, put_together, scratch_folder, sha256, write_json
 
 CHECKSUMS = "weights_sha256"  # field of config.json: the file of weights, or all its shards, by name
 # what a saved model consists of: of an older one nothing of it may be left
@@ -29,7 +28,7 @@ def save_together(save: Callable[[Path], Any], folder: Path) -> None:
     with one_writer(folder), scratch_folder(folder) as scratch:
         save(scratch)
         config = json.loads((scratch / CONFIG_NAME).read_text(encoding="utf-8"))
-        config[CHECKSUMS] = {file.name: _sha256(file) for file in sorted(scratch.glob("*.safetensors"))}
+        config[CHECKSUMS] = {file.name: sha256(file) for file in sorted(scratch.glob("*.safetensors"))}
         write_json(scratch / CONFIG_NAME, dict(sorted(config.items())))
         put_together(scratch, folder, [file.name for pattern in WEIGHTS for file in folder.glob(pattern)])
 
@@ -56,13 +55,8 @@ def check_belong(source: str | Path, config: Mapping[str, Any], hub_kwargs: Mapp
             path = cached_file(source, name, **hub_kwargs)
         except OSError:
             continue  # who reads the weights tells which is missing
-        if path is not None and _sha256(Path(path)) != checksums.get(name):
+        if path is not None and sha256(Path(path)) != checksums.get(name):
             raise ValueError(
                 f"{source} is damaged or incomplete: {name} is not what was saved together with its {CONFIG_NAME}. "
                 "Copy or download all files again (force_download=True), or save the model again"
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

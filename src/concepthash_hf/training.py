@@ -38,7 +38,7 @@ from .checkpoints import (
     is_unfinished,
     load_checkpoint,
     newest_checkpoint,
-    remove_unfinished,
+    remove_others,
     save_checkpoint,
 )
 from .frozen_states import FrozenStates
@@ -119,6 +119,8 @@ class ConceptHashTrainingArguments:
         for name in counts:
             if (count := getattr(self, name)) is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
+        if self.max_grad_norm == 0:
+            raise ValueError("max_grad_norm 0 would train nothing: give the largest norm, or leave it out")
         for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "max_grad_norm", "save_epochs"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
@@ -245,7 +247,7 @@ def train(
         if checkpoint:
             check_goes_on(checkpoint, run.settings, cast(int, args.num_train_epochs))
         accelerator.wait_for_everyone()  # all have looked before one writes
-        on_main_process(accelerator, lambda: remove_unfinished(args.output_dir))
+        on_main_process(accelerator, lambda: remove_others(args.output_dir, checkpoint))
         if args.report_to:
             known = {name: value for name, value in _on_record(args).items() if value is not None}
             accelerator.init_trackers("concepthash", config=known)
@@ -367,7 +369,7 @@ class _Run:
         for steps, batch in enumerate(self.loader, start=1):
             if args.lr_schedule == "step":
                 rate = self._set_learning_rate(epoch, steps)
-            losses = self._train_one_step(batch)
+            losses = self._train_one_step(batch, self._weight(steps))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss
             progress.step()
@@ -381,7 +383,7 @@ class _Run:
                 accelerator.log(now | {"learning_rate": rate, "epoch": epoch}, step=self.step)
         if steps == 0:
             raise ValueError(
-                f"the stream of photos does not fill one batch of {args.per_device_train_batch_size}; use a smaller "
+                f"the photos of an epoch do not fill one batch of {args.per_device_train_batch_size}; use a smaller "
                 "--per_device_train_batch_size"
             )
         self._check_loss()
@@ -427,11 +429,20 @@ class _Run:
         for buffer in self.unwrapped.buffers():
             broadcast(buffer)
 
-    def _train_one_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _weight(self, number: int) -> float:
+        """Of a batch, from 1, in its optimizer step: Accelerate divides by the batches of a full one.
+
+        The last step of an epoch may have fewer; of a stream nobody knows, and it counts for less.
+        """
+        full = self.args.gradient_accumulation_steps
+        left = (self.steps_per_epoch or 0) % full
+        return full / left if left and number > cast(int, self.steps_per_epoch) - left else 1.0
+
+    def _train_one_step(self, batch: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
         """Give the losses as tensors on the device, so that the host need not wait for them."""
         with self.accelerator.accumulate(self.model):
             output = self.model(**batch)
-            self.accelerator.backward(output.loss)
+            self.accelerator.backward(output.loss * weight)
             if self.args.max_grad_norm is not None and self.accelerator.sync_gradients:
                 self.accelerator.clip_grad_norm_(self.unwrapped.trainable_parameters(), self.args.max_grad_norm)
             self.optimizer.step()

@@ -5,6 +5,7 @@ leaves of that, the next writer of the folder removes; files that belong togethe
 their places.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -184,6 +185,12 @@ def write_json(path: str | Path, content: Any) -> None:
         OSError: if it cannot be written; says which file and why.
     """
     write_file(path, json.dumps(content, indent=2) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_left_behind(path: Path) -> bool:

@@ -5,7 +5,6 @@ JSON file, in one step, is what makes it the index. Whatever interrupts the writ
 What is read was perhaps made by a stranger: every number is checked against the size of the files before it is used.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..json_files import check_fields, read_object, write_object
-from ..whole_files import one_writer, put, scratch_folder
+from ..whole_files import one_writer, put, scratch_folder, sha256
 
 INDEX_NAME = "index.json"
 FORMAT_VERSION = 1
@@ -124,7 +123,7 @@ def read_blocks(tensors: Any, name: str) -> Iterator[np.ndarray]:
 
 
 def _put_data(part: Path, folder: Path) -> dict[str, Any]:
-    checksum = _sha256(part)
+    checksum = sha256(part)
     path = folder / f"{part.stem}-{checksum[:16]}{part.suffix}"
     put(part, path)
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": checksum}
@@ -136,11 +135,6 @@ def _check_data(folder: Path, entry: dict[str, Any]) -> Path:
         raise ValueError(f"the index in {folder} lacks its file {path.name}: copy the folder as a whole")
     if path.stat().st_size != entry["bytes"]:
         raise ValueError(f"{path} is damaged: {path.stat().st_size} bytes instead of {entry['bytes']}; copy it again")
-    if _sha256(path) != entry["sha256"]:
+    if sha256(path) != entry["sha256"]:
         raise ValueError(f"{path} is damaged: its content does not have the checksum it was saved with; copy it again")
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -217,8 +217,8 @@ def main(words: Sequence[str] | None = None) -> Path:
     photos = torch_datasets(photo_args, splits, augmentation, processor)
     num_photos = splits.counts.get("train")
     if num_photos is not None:
-        steps = num_photos // (args.per_device_train_batch_size * state.num_processes)
-        args = args.with_epochs(num_epochs(model_args.preset, steps))
+        photos_per_step = args.per_device_train_batch_size * state.num_processes * args.gradient_accumulation_steps
+        args = args.with_epochs(num_epochs(model_args.preset, num_photos // photos_per_step))
     regions = None
     if isinstance(model, ConceptHashModel) and needs_regions(model):
         regions = give_regions(model, photo_args, args, splits, state)
