@@ -202,10 +202,58 @@ def test_mistakes_say_so(backbones, tmp_path):
         BaselineConfig(vision_config={"backbone_config": {"model_type": "siglip_vision_model"}})
     with pytest.raises(ValueError, match="labels must lie in 0 ... 8, got 4 ... 9"):
         built(backbones, "csq")(photos(), labels=torch.arange(4, 10))
+    with pytest.raises(ValueError, match="not made of parts: leave num_concepts out"):
+        BaselineConfig(num_bits=8, num_concepts=3)
+    with pytest.raises(ValueError, match="give either pixel_values or frozen_states"):
+        built(backbones, "csq")(labels=torch.zeros(6, dtype=torch.long))
     built(backbones, "csq").save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a 'hashing_baseline' model, not a ConceptHash"):
         ConceptHashModel.from_pretrained(tmp_path)
     assert model_class(tmp_path) is BaselineModel and model_class(tmp_path, tower=True) is BaselineVisionModel
+
+
+@pytest.mark.parametrize(
+    ("method", "constants", "message"),
+    [
+        (
+            "orthohash",
+            {"targets": "language"},
+            "make another method of orthohash: whether language is read is in the name",
+        ),
+        ("orthohash_language", {}, "make another method of orthohash_language"),
+        ("orthohash", {"targets": "foo"}, "targets must be random, hadamard or language, got 'foo'"),
+        ("linear", {"language": True}, "centres from language need class embeddings"),
+    ],
+)
+def test_language_is_read_by_methods_that_say_so(backbones, method, constants, message):
+    with pytest.raises(ValueError, match=message):
+        built(backbones, method, objective_kwargs=constants)
+
+
+@pytest.mark.parametrize(
+    ("names", "embeddings", "message"),
+    [
+        (["wren", "wren"], None, "class names must be distinct"),
+        ("wren", None, "class names are a list, got the string 'wren'"),
+        (NAMES, torch.randn(1, 16), r"9 class names need class embeddings of shape \(9, t\), got \(1, 16\)"),
+        (NAMES, torch.full((len(NAMES), 16), torch.nan), "class embeddings must be finite"),
+    ],
+)
+def test_classes_are_checked_as_those_of_a_concepthash(backbones, names, embeddings, message):
+    for kind, more in ((BaselineModel, {"method": "orthohash_language"}), (ConceptHashModel, {})):
+        with pytest.raises(ValueError, match=message):
+            kind.from_backbone(
+                backbones.dinov2, names, text=backbones.clip, class_embeddings=embeddings, num_bits=8, **more
+            )
+
+
+def test_several_names_of_a_class(backbones):
+    names = [["blue", "wren blue"], *NAMES[1:]]
+    for kind, more in ((BaselineModel, {"method": "orthohash_language"}), (ConceptHashModel, {})):
+        model = kind.from_backbone(
+            backbones.clip, names, text=backbones.clip, id2label=dict(enumerate(NAMES)), num_bits=8, **more
+        )
+        assert model.config.label2id == {name: number for number, name in enumerate(NAMES)}
 
 
 # learning

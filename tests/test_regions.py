@@ -439,7 +439,7 @@ def test_regions_are_learned_without_labels_the_same_every_time(dinov2, text):
 def test_more_regions_than_patches_in_the_foreground():
     tokens = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
     views = (tokens, mirrored_patches(tokens))
-    with pytest.raises(ValueError, match="9 regions cannot be told apart by . patches in the foreground; give more"):
+    with pytest.raises(ValueError, match=". patches in the foreground are too few for 9 clusters; give more photos"):
         find_parts(views, views, 9, torch.Generator().manual_seed(1))
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -191,9 +191,11 @@ def load_pixel_processor(name_or_path: str | Path) -> Any | None:
 
 def processed_size(processor: Any) -> int | None:
     """Side of the square photos that an image processor makes; None if they are not square."""
-    crop = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
-    sides = {crop.get("height"), crop.get("width")} if "height" in crop else {crop.get("shortest_edge")}
-    return cast(int | None, sides.pop()) if len(sides) == 1 else None
+    crops = getattr(processor, "do_center_crop", False)
+    size = processor.crop_size if crops else processor.size
+    if "height" in size:
+        return size["height"] if size["height"] == size["width"] else None
+    return size.get("shortest_edge") if crops else None  # without a crop, the other edge is as long as it comes
 
 
 def matching_image_processor(processor: Any | None, model_type: str, image_size: int) -> CLIPImageProcessor:

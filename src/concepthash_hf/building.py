@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .base_models import (
@@ -95,6 +96,42 @@ def check_known(config_kwargs: Mapping[str, Any], config_class: type[HashingConf
         )
 
 
+def check_classes(names: Sequence[str], class_embeddings: Tensor | None) -> None:
+    """Refuse names that are no classes, and embeddings that are not theirs.
+
+    Args:
+        names: C distinct names.
+        class_embeddings: `(C, t)`; None where a method needs none.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if not names or len(set(names)) != len(names):
+        raise ValueError(
+            f"class names must be distinct and at least one, got {len(names)}, {len(set(names))} distinct"
+        )
+    if class_embeddings is None:
+        return
+    if class_embeddings.ndim != 2 or len(class_embeddings) != len(names):
+        raise ValueError(
+            f"{len(names)} class names need class embeddings of shape ({len(names)}, t), got "
+            f"{tuple(class_embeddings.shape)}"
+        )
+    if not bool(class_embeddings.isfinite().all()):
+        raise ValueError("class embeddings must be finite numbers")
+
+
+def first_names(class_names: Sequence[str | Sequence[str]]) -> list[str]:
+    """Of each class, where some have several.
+
+    Raises:
+        ValueError: if there is one name in place of a list.
+    """
+    if isinstance(class_names, str):
+        raise ValueError(f"class names are a list, got the string {class_names!r}")
+    return [name if isinstance(name, str) else name[0] for name in class_names]
+
+
 def text_source(vision: str | Path, text: str | Path | None) -> str | Path | None:
     """Where the text tower is: what was given, or the backbone's own model if it has one.
 
@@ -140,11 +177,11 @@ def check_names_fit(class_names: Sequence[Any], config_kwargs: Mapping[str, Any]
     Raises:
         ValueError: if they do not fit each other.
     """
-    num_labels = config_kwargs.get("num_labels", len(class_names))
-    id2label = config_kwargs.get("id2label")
-    if num_labels != len(class_names) or (id2label is not None and list(id2label.values()) != list(class_names)):
+    names = first_names(class_names)
+    num_labels, id2label = config_kwargs.get("num_labels", len(names)), config_kwargs.get("id2label")
+    if num_labels != len(names) or (id2label is not None and list(id2label.values()) != names):
         raise ValueError(
-            f"{len(class_names)} class names do not fit num_labels={num_labels} and id2label={id2label}; the names "
+            f"{len(names)} class names do not fit num_labels={num_labels} and id2label={id2label}; the names "
             "alone are enough"
         )
 

@@ -82,5 +82,10 @@ class BaselineConfig(_OfBaseline, HashingConfig):
     objective_kwargs: dict[str, Any] | None = None
     class_embedding_dim: int | None = None
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        if "num_concepts" in kwargs:
+            raise ValueError("a code of another method is not made of parts: leave num_concepts out")
+        super().__post_init__(**kwargs)
+
 
 __all__ = ["BaselineConfig", "BaselineVisionConfig"]

@@ -49,7 +49,10 @@ class FrozenStates(Dataset):
 def frozen_states_size(model: HashingPreTrainedModel, num_photos: int, views: int = 1) -> int:
     """Bytes that `keep_frozen_states` needs on the disk."""
     tower = model.vision_model
-    return num_photos * views * tower.num_frozen_tokens * tower.config.hidden_size * 2
+    size = tower.num_frozen_tokens * tower.config.hidden_size * 2
+    if _has_regions(model):
+        size += 8 * (tower.num_frozen_tokens - tower.config.num_concepts * tower.num_prefix_tokens)
+    return num_photos * views * size
 
 
 @contextmanager
@@ -69,7 +72,7 @@ def keep_frozen_states(
     The file is removed at the end. Several processes share the work, and the file: they must see the same disk.
 
     Args:
-        model: with a frozen backbone, and concept tokens that join it later than at its first layer.
+        model: with a frozen backbone, and adapters that begin later than at its first layer.
         photos: as `training.train` takes them; drawn once for every view.
         file: where the states are while the context lasts.
         view_seeds: one for each view of a photo: of its augmentation.
@@ -93,8 +96,7 @@ def keep_frozen_states(
     model.check_can_be_trained()
     file = Path(file)
     # an array a file
-    has_regions = getattr(model.vision_model.config, "read_out", None) == "regions"
-    files = [file, file.with_name(f"{file.name}.regions")] if has_regions else [file]
+    files = [file, file.with_name(f"{file.name}.regions")] if _has_regions(model) else [file]
     file.parent.mkdir(parents=True, exist_ok=True)
     num_photos = len(photos)  # type: ignore[arg-type]
     needed, free = frozen_states_size(model, num_photos, len(view_seeds)), shutil.disk_usage(file.parent).free
@@ -116,13 +118,16 @@ def keep_frozen_states(
                 each.unlink(missing_ok=True)
 
 
+def _has_regions(model: HashingPreTrainedModel) -> bool:
+    return getattr(model.vision_model.config, "read_out", None) == "regions"
+
+
 def _check_can_be_kept(model: HashingPreTrainedModel, photos: Dataset) -> None:
     first, frozen = model.vision_model.config.first_adapted_layer, model.config.freeze_backbone
     if first == 0 or not frozen:
         raise ValueError(
-            f"there are no frozen layers to keep: the concept tokens join at layer {first} and freeze_backbone is "
-            f"{frozen}; "
-            "train without --cache_frozen_layers, or let the tokens join later (--first_adapted_layer)"
+            f"there are no frozen layers to keep: adapters begin at layer {first} and freeze_backbone is {frozen}; "
+            "train without --cache_frozen_layers, or let them begin later (--first_adapted_layer)"
         )
     if isinstance(photos, IterableDataset):
         raise ValueError("frozen layers cannot be kept of a stream of photos; train without --cache_frozen_layers")

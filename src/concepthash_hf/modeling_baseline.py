@@ -1,8 +1,7 @@
 """Hash models of other methods: the same backbone and adapters, and a hash function on the CLS token or the patches.
 
 The hash functions are in `hash_heads`, what they are trained with in `objectives`, what is fitted in `linear_hashing`.
-Notation: B photos, N patches, P
-tokens before them (CLS, registers), d vision width, K bits, C classes.
+Notation: B photos, N patches, P tokens before them (CLS, registers), d vision width, K bits, C classes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,17 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .backbones import Adapter, family_of
 from .base_models import load_base_config, load_pixel_processor, matching_image_processor, vision_config_of
-from .building import A_TEXT_MODEL, base_fields, check_known, check_names_fit, load_bases, text_source, to_dtype
+from .building import (
+    A_TEXT_MODEL,
+    base_fields,
+    check_classes,
+    check_known,
+    check_names_fit,
+    first_names,
+    load_bases,
+    text_source,
+    to_dtype,
+)
 from .concept_layers import ConceptHashEncoder
 from .configuration_baseline import BaselineConfig, BaselineVisionConfig
 from .configuration_concepthash import DEFAULT_TEMPLATE
@@ -27,7 +36,7 @@ from .hash_heads import HEADS, HashHead
 from .language import embed_class_names, load_text_model, load_tokenizer
 from .linear_hashing import FITS
 from .losses import check_labels
-from .methods import method_named
+from .methods import METHODS, method_named
 from .modeling_hashing import HashingPreTrainedModel, HashingTower
 from .objectives import Objective, make_objective
 from .presets import Preset, adapter_fields
@@ -252,9 +261,9 @@ class BaselineModel(BaselinePreTrainedModel):
         The matching image processor is in `model.image_processor`, as for a ConceptHash.
 
         Args:
-            vision: a Hub id or a folder: DINOv2 (with or without registers), ViT, or a CLIP, whose vision tower is
-                taken.
-            class_names: the C classes; the (first) names become `config.id2label`.
+            vision: a Hub id or a folder: DINOv2 (with or without registers), ViT, or a CLIP or SigLIP, whose vision
+                tower is taken.
+            class_names: the C distinct classes; the (first) names become `config.id2label`.
             method: a key of `methods.METHODS`.
             text: a Hub id or a folder with a text tower and its tokenizer, for methods that read language; default
                 that of `vision`.
@@ -265,8 +274,8 @@ class BaselineModel(BaselinePreTrainedModel):
             **config_kwargs: fields of `BaselineConfig` and `BaselineVisionConfig`, such as `num_bits`.
 
         Raises:
-            ValueError: if there is no such method, these are no such models, or the method reads language and there
-                is none.
+            ValueError: if there is no such method, these are no such models, class names and class embeddings do not
+                fit each other, or the method reads language and there is none.
 
         Example:
             `BaselineModel.from_backbone("facebook/dinov2-small", ["indigo bunting", "blue jay"], method="csq")`
@@ -283,8 +292,15 @@ class BaselineModel(BaselinePreTrainedModel):
             if class_embeddings is None:
                 class_embeddings = _embedded(method, vision, text, class_names, template)
             fields["class_embedding_dim"] = class_embeddings.shape[1]
-        names = [name if isinstance(name, str) else name[0] for name in class_names]
-        model = cls(BaselineConfig(**fields | {"id2label": dict(enumerate(names))} | config_kwargs))
+        names = first_names(class_names)
+        check_classes(names, class_embeddings if chosen.reads_language else None)
+        fields |= {"id2label": dict(enumerate(names)), "label2id": {name: c for c, name in enumerate(names)}}
+        model = cls(BaselineConfig(**fields | config_kwargs))
+        if model.objective is not None and model.objective.reads_language != chosen.reads_language:
+            raise ValueError(
+                f"objective_kwargs={model.config.objective_kwargs} make another method of {method}: whether language "
+                f"is read is in the name, one of {', '.join(METHODS)}"
+            )
         load_bases(model)
         if chosen.reads_language:
             model.objective.read(class_embeddings)
@@ -357,7 +373,8 @@ class BaselineModel(BaselinePreTrainedModel):
         if labels is not None:
             self.check_can_be_trained()
             photos = pixel_values if pixel_values is not None else frozen_states
-            check_labels(labels, 0 if photos is None else photos.shape[0], self.config.num_labels)
+            if photos is not None:
+                check_labels(labels, photos.shape[0], self.config.num_labels)
         vision = self.vision_model(
             pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, frozen_states=frozen_states, **kwargs
         )

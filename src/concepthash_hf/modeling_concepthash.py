@@ -20,7 +20,16 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .backbones import Adapter, family_of
 from .base_models import load_pixel_processor, matching_image_processor
-from .building import A_TEXT_MODEL, check_names_fit, config_on, load_bases, text_source, to_dtype
+from .building import (
+    A_TEXT_MODEL,
+    check_classes,
+    check_names_fit,
+    config_on,
+    first_names,
+    load_bases,
+    text_source,
+    to_dtype,
+)
 from .codes import binarize, pack_bits
 from .concept_layers import (
     ConceptClassifier,
@@ -380,6 +389,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                     f"{vision} has no text tower, which class names need: give text=..., such as "
                     f"{A_TEXT_MODEL!r}, or class_embeddings=..."
                 )
+        elif class_embeddings is not None and "id2label" not in config_kwargs:
+            config_kwargs = {"num_labels": len(class_embeddings)} | config_kwargs
         model = cls(config_on(vision, text, template, keep_text_model, preset, config_kwargs))
         load_bases(model)
         if class_names is not None and class_embeddings is None:
@@ -388,7 +399,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
             class_embeddings = embed_class_names(text_model, tokenizer, class_names, template)
         if class_embeddings is not None:
             names = class_names or list(model.config.id2label.values())
-            model.set_classes([name if isinstance(name, str) else name[0] for name in names], class_embeddings)
+            model.set_classes(names, class_embeddings)
         vision_config = model.config.vision_config
         model.image_processor = matching_image_processor(
             load_pixel_processor(vision), vision_config.backbone_config.model_type, vision_config.image_size
@@ -407,33 +418,21 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
         """
         return cls.from_backbone(clip_name_or_path, class_names, text=clip_name_or_path, **kwargs)
 
-    def set_classes(self, class_names: Sequence[str], class_embeddings: Tensor) -> None:
+    def set_classes(self, class_names: Sequence[str | Sequence[str]], class_embeddings: Tensor) -> None:
         """Give the model other classes: class embeddings, `id2label`, and new random centroids.
 
         Backbone, adapters, concepts, hash function and, if it was there, text projection stay as they are. Parameters
         are replaced, so make the optimizer afterwards.
 
         Args:
-            class_names: C distinct names.
+            class_names: C distinct names; of several for a class the first counts.
             class_embeddings: `(C, t)`, see `embed_class_names`.
 
         Raises:
             ValueError: if names and embeddings do not fit each other or the text projection.
         """
-        if isinstance(class_names, str):
-            raise ValueError(f"class names are a list, got the string {class_names!r}")
-        names = list(class_names)
-        if not names or len(set(names)) != len(names):
-            raise ValueError(
-                f"class names must be distinct and at least one, got {len(names)}, {len(set(names))} distinct"
-            )
-        if class_embeddings.ndim != 2 or len(class_embeddings) != len(names):
-            raise ValueError(
-                f"{len(names)} class names need class embeddings of shape ({len(names)}, t), "
-                f"got {tuple(class_embeddings.shape)}"
-            )
-        if not bool(class_embeddings.isfinite().all()):
-            raise ValueError("class embeddings must be finite numbers")
+        names = first_names(class_names)
+        check_classes(names, class_embeddings)
         width = self.config.class_embedding_dim
         if width is None and self.text_model is not None:
             width = text_width(self.text_model.config)
@@ -526,7 +525,8 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                     "the losses need class embeddings; build the model with from_backbone(class_names=...) or call "
                     "set_classes(...)"
                 )
-            check_labels(labels, 0 if photos is None else photos.shape[0], self.config.num_labels)
+            if photos is not None:
+                check_labels(labels, photos.shape[0], self.config.num_labels)
         needs_diversity = labels is not None and self.config.diversity_weight > 0
         vision = self.vision_model(
             pixel_values,

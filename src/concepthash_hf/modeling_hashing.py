@@ -347,6 +347,7 @@ class HashingTower(HashingPreTrainedModel):
     def _first_tokens(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
         """Photos -> the input of the first layer, `(B, P + N, d)`."""
         self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        pixel_values = pixel_values.to(next(self.embeddings.parameters()).dtype)  # a plain ViT does not do it itself
         return self.pre_layrnorm(self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding))
 
     def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:

@@ -105,7 +105,8 @@ class Centres(Objective):
         super().__init__(num_bits, num_classes)
         self.reads_language = language
         if language:
-            assert class_embedding_dim is not None
+            if class_embedding_dim is None:
+                raise ValueError("centres from language need class embeddings")
             self.register_buffer("words", torch.zeros(num_classes, class_embedding_dim))
             self.projection = ConceptHashTextProjection(class_embedding_dim, num_bits)
         else:
@@ -304,6 +305,8 @@ class OrthoHash(Objective):
         targets: Literal["random", "hadamard", "language"] = "random",
     ):
         super().__init__(num_bits, num_classes)
+        if targets not in ("random", "hadamard", "language"):
+            raise ValueError(f"targets must be random, hadamard or language, got {targets!r}")
         self.targets, self.reads_language = targets, targets == "language"
         self.register_buffer("codebook", torch.zeros(num_classes, num_bits))
 

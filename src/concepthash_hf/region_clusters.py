@@ -99,7 +99,7 @@ def _k_means(points: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """
     if len(points) < number:
         raise ValueError(
-            f"{number} regions cannot be told apart by {len(points)} patches in the foreground; give more photos"
+            f"{len(points)} patches in the foreground are too few for {number} clusters; give more photos"
         )
     points = points[torch.randperm(len(points), generator=generator)[:NUM_POINTS].to(points.device)]
     starts = [torch.randperm(len(points), generator=generator)[:number].to(points.device) for _ in range(STARTS)]

@@ -79,8 +79,10 @@ def learn_regions(
         raise ValueError(f"this model has read_out={tower.config.read_out!r}, which has no regions to learn")
     if isinstance(photos, IterableDataset):
         raise ValueError("regions are learned from photos that can be looked at again, not from a stream")
+    if len(photos) == 0:  # type: ignore[arg-type]
+        raise ValueError("there are no photos to learn regions from")
     generator = torch.Generator().manual_seed(seed)
-    number = max(1, min(len(photos), num_patches // tower.config.num_patches))  # type: ignore[arg-type]
+    number = min(len(photos), max(1, num_patches // tower.config.num_patches))  # type: ignore[arg-type]
     chosen = torch.randperm(len(photos), generator=generator)[:number].sort().values  # type: ignore[arg-type]
     loader = DataLoader(Subset(photos, chosen.tolist()), batch_size, num_workers=num_workers)
     with evaluating(model):

@@ -462,7 +462,7 @@ def good(folder: Path) -> None:
             ["--cache_frozen_layers", "yes", "--augmentation", "paper"],
             "keeps one view of every photo, and --augmentation paper draws a new one each epoch.*--cached_views",
         ),
-        (good, ["--cache_frozen_layers", "yes"], "no frozen layers to keep: the concept tokens join at layer 0"),
+        (good, ["--cache_frozen_layers", "yes"], "no frozen layers to keep: adapters begin at layer 0"),
         (good, ["--model_name_or_path", "birds"], "--model_name_or_path birds cannot be loaded"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "_".join(value) if isinstance(value, list) else "",
