@@ -66,6 +66,7 @@ def test_the_second_concept_has_its_own_numbers():
         (located(), hidden(other=0, at_random=0.3), "no bits but its own change when that is hidden", "partly"),
         (located((None, 4)), hidden(0.1), "looks at no part in particular (most at the wing: 0.0 times chance)", "no"),
         (located(), None, "Concept 1 looks at the wing: 4.1 times chance.", "not measured"),
+        (located((1.2, 9)), None, "Concept 1 looks at no part in particular", "not measured"),
         (None, hidden(), "Concept 1: its bits depend on what it looks at 3.2 times more than others.", "partly"),
         (None, hidden(0.1), "no more than those of the others", "no"),
         (None, None, "Concept 1: nothing was measured.", "not measured"),
@@ -75,6 +76,7 @@ def test_what_was_not_found_is_said(localisation, faithfulness, words, holds):
     measured = {"localisation": localisation, "faithfulness": faithfulness}
     verdict = concept_verdict(0, {name: each for name, each in measured.items() if each is not None})
     assert words in verdict.sentence and verdict.holds == holds
+    assert "{" not in verdict.sentence + verdict.judgement
 
 
 def test_a_number_as_shown_decides():

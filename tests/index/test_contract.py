@@ -1,5 +1,7 @@
 """What every index does, whatever keeps its codes, held against plain numpy."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -235,11 +237,47 @@ def test_tensors_and_no_queries(make_index):
     index, codes = make_index(64, 4), random_codes(30, 64)
     index.add(torch.from_numpy(codes), ids=torch.arange(30) * 2)
     np.testing.assert_array_equal(index.search(torch.from_numpy(codes[3:5]), 1).ids, [[6], [8]])
-    for found in (index.search(codes[:0], 3), index.search(codes[:0], 3, concept_weights=[1, 2, 0, 0.3])):
+    index.add(random_codes(30, 64, seed=1), ids=np.arange(30) * 2 + 1)  # of fewer, all would be looked at
+    for found in (
+        *(index.search(codes[:0], 3), index.search(codes[:0], 3, concept_weights=[1, 2, 0, 0.3])),
+        index.search_by_logits(np.zeros((0, 64)), 3),
+    ):
         assert found.ids.shape == found.distances.shape == (0, 3) and found.concept_distances.shape == (0, 3, 4)
     assert len(index.range_search(codes[:0], 3)) == 0
     index.add(codes[:0])
-    assert len(index) == 30
+    assert len(index) == 60
+
+
+def test_numbers_of_numpy(make_index):
+    index = make_index(np.int64(12), np.int64(3))
+    index.add(random_codes(9, 12))
+    for k in (np.int64(2), np.uint8(2)):
+        found = index.search(random_codes(1, 12), k)
+        weighted = index.search(random_codes(1, 12), k, concept_weights=[1, 2, 3])
+        by_logits = index.search_by_logits(np.ones((1, 12)), k)
+        assert found.ids.shape == weighted.ids.shape == by_logits.ids.shape == (1, 2)
+    json.dumps([index.num_bits, index.num_concepts])
+
+
+def test_equal_weighted_distances_come_in_order_of_insertion(make_index):
+    """Sums of weights that round in one order or another, as matrix products do."""
+    weights = [0.71, 0.71, 0.68, 0.84, 0.58, 0.52, 0.52, 0.89]
+    index, codes = make_index(64, 8), np.repeat(random_codes(1, 64), 18, axis=0)
+    index.add(codes)
+    found = index.search(~codes[:1], 18, concept_weights=weights)
+    assert found.ids[0].tolist() == list(range(18)) and len(set(found.distances[0].tolist())) == 1
+
+
+def test_logits_of_any_precision_and_no_bits(make_index):
+    index, codes = make_index(64, 4), random_codes(30, 64)
+    index.add(codes)
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 64)))
+    wanted = index.search_by_logits(logits.numpy(), 3).distances
+    np.testing.assert_array_equal(index.search_by_logits(logits, 3).distances, wanted)
+    np.testing.assert_allclose(index.search_by_logits(logits.bfloat16(), 3).distances, wanted, rtol=0.02)
+    for bits in (logits > 0, (logits > 0).int()):
+        with pytest.raises(ValueError, match="code logits are floating point"):
+            index.search_by_logits(bits, 3)
 
 
 def test_nothing_is_near_in_an_empty_index(make_index):

@@ -4,7 +4,7 @@ import pytest
 from concepthash_hf.index import HammingIndex, neighbour_vote
 
 
-def index_of(*items: tuple[int, str | None]) -> HammingIndex:
+def index_of(*items: tuple[int, str | list[str] | None]) -> HammingIndex:
     """Items at a distance from the code of zeros, with a label."""
     codes = np.array([[(1 << distance) - 1] for distance, _ in items], dtype=np.uint8)
     metadata = {"label": [label for _, label in items]}
@@ -34,6 +34,11 @@ def test_items_without_a_label_do_not_vote():
         neighbour_vote(items, QUERY, 2, "label")
     with pytest.raises(ValueError, match="'name' in its metadata"):
         neighbour_vote(items, QUERY, 3, "name")
+
+
+def test_each_of_several_labels_has_a_vote():
+    vote = neighbour_vote(index_of((0, ["wren", "male"]), (1, ["robin"]), (2, ["wren"])), QUERY, 3, "label")[0]
+    assert (vote.label, vote.share, vote.counts) == ("wren", 0.5, {"wren": 2, "male": 1, "robin": 1})
 
 
 def test_a_new_class_votes_as_soon_as_it_is_there():

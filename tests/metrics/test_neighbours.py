@@ -54,6 +54,11 @@ def test_a_query_has_no_vote_where_all_vote():
     assert values["knn_accuracy@5"] == 0
 
 
+def test_where_nobody_votes_nothing_is_right():
+    codes = np.array([[0]], dtype=np.uint8)
+    assert knn_accuracy(codes, [0], codes, [0], at=[1], query_ids=[0], database_ids=[0])["knn_accuracy@1"] == 0
+
+
 def test_near_and_last_items_have_one_vote_each():
     codes = np.array([[0x00], [0x01]], dtype=np.uint8)
     assert knn_accuracy(codes[:1], [1], codes, [0, 1], at=[2])["knn_accuracy@2"] == 0.5

@@ -142,7 +142,7 @@ def attribute_lifts(
         )
     total = attributes.sum(0)
     found = []
-    for concept, bit, value, chosen in groups or _groups(readings.sub_codes, min_count):
+    for concept, bit, value, chosen in _groups(readings.sub_codes, min_count) if groups is None else groups:
         size, counts = int(chosen.sum()), attributes[chosen].sum(0)
         p_values = hypergeom.sf(counts - 1, len(readings), total, size)
         with np.errstate(divide="ignore", invalid="ignore"):

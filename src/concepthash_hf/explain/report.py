@@ -123,7 +123,7 @@ class Report:
 
     @property
     def example(self) -> tuple[QueryResult, Neighbour] | None:
-        """A search to explain the terms by: if there is one, one whose first find is right and not the same code."""
+        """A search to explain the terms by: if there is one, a find that is right and not the same code."""
         pairs = [(result, neighbour) for result in self.queries for neighbour in result.neighbours]
         return min(
             pairs,

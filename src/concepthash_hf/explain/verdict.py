@@ -106,7 +106,7 @@ _JUDGEMENTS: dict[tuple[bool | None, bool | None], tuple[str, Holds]] = {
     (False, False): ("Nothing that was measured says that it means anything.", "no"),
     (None, True): ("Its bits come from where it looks; what that is, the gallery has to show.", "partly"),
     (None, False): (_LITTLE, "no"),
-    (True, None): ("Whether its bits depend on {what} was not measured.", "not measured"),
+    (True, None): ("It finds its part. Whether its bits depend on it was not measured.", "not measured"),
     (False, None): ("Whether its bits depend on where it looks was not measured.", "not measured"),
     (None, None): ("Its pictures are unproved.", "not measured"),
 }

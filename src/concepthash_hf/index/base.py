@@ -52,6 +52,7 @@ class CodeSpec:
         for name in ("num_bits", "num_concepts"):
             if isinstance(number := getattr(self, name), bool) or not isinstance(number, int | np.integer):
                 raise ValueError(f"{name} is a whole number, got {number!r}")
+            object.__setattr__(self, name, int(number))  # neither faiss nor JSON takes those of numpy
         for name in ("model_id", "revision"):
             if not isinstance(text := getattr(self, name), str | None):
                 raise ValueError(f"{name} is a text or None, got {text!r}")
@@ -161,6 +162,7 @@ class CodeIndex(ABC):
         """
         packed = self._as_codes(codes)
         self._check_k(k)
+        k = int(k)  # faiss takes no number of numpy's
         if concept_weights is None:
             return self._search(packed, k)
         return self._search_weighted(packed, k, as_concept_weights(concept_weights, self.num_concepts))
@@ -185,7 +187,7 @@ class CodeIndex(ABC):
         """
         logits = as_logits(code_logits, self.num_bits)
         self._check_k(k)
-        return self._search_by_logits(logits, pack_bits(binarize(logits)), k)
+        return self._search_by_logits(logits, pack_bits(binarize(logits)), int(k))
 
     def range_search(self, codes: ArrayLike, radius: int) -> RangeResult:
         """Find all items within a Hamming radius.
@@ -266,7 +268,7 @@ class CodeIndex(ABC):
 
     def _search_by_logits(self, logits: np.ndarray, codes: np.ndarray, k: int) -> SearchResult:
         near = self._search(codes, min(OVERSAMPLING * k, len(self)))
-        items = self.get_codes(near.ids.ravel()).reshape(*near.ids.shape, -1)
+        items = self.get_codes(near.ids.ravel()).reshape(*near.ids.shape, codes.shape[1])
         distances = asymmetric_distances(logits, codes, items)
         first = np.argsort(distances, axis=1, kind="stable")[:, :k]
         return replace(near, distances=distances).at(first)

@@ -204,7 +204,16 @@ class HammingIndex(
         if (folder / CONFIG_NAME).exists() and not (folder / INDEX_NAME).exists():
             raise ValueError(f"{folder} holds a model or something else with a {CONFIG_NAME}: give another folder")
         with one_writer(folder):
+            if self._is_of_another(folder):  # the mixin leaves a card as it is
+                (folder / "README.md").unlink(missing_ok=True)
             return super().save_pretrained(folder, **kwargs)
+
+    def _is_of_another(self, folder: Path) -> bool:
+        """Whether a folder holds an index of other codes, or of another model, than this one."""
+        try:
+            return read_header(folder)["spec"] != asdict(self.spec)
+        except (FileNotFoundError, ValueError):
+            return False
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
         """Upload the index in one commit; data files of an earlier version go.

@@ -78,14 +78,17 @@ def as_table(metadata: Metadata | None, length: int) -> pa.Table | None:
         elif isinstance(metadata, Mapping):
             table = pa.table({str(name): column for name, column in metadata.items()})
         else:
-            names = dict.fromkeys(str(name) for row in metadata for name in row)
-            table = pa.table({name: [row.get(name) for row in metadata] for name in names})
-            if not names:
+            rows = [{str(name): value for name, value in row.items()} for row in metadata]
+            names = dict.fromkeys(name for row in rows for name in row)
+            if not names and len(rows) in (0, length):
                 return None
+            table = pa.table({name: [row.get(name) for row in rows] for name in names})
     except (pa.ArrowException, AttributeError, TypeError, UnicodeEncodeError) as error:
         raise ValueError(f"metadata is a list of dicts, a dict of columns or a pyarrow Table: {error}") from None
-    if table.num_rows != length:
-        raise ValueError(f"metadata has a row per code: {length} codes, got {table.num_rows} rows")
+    if (num_rows := table.num_rows if table.num_columns else len(metadata)) != length:
+        raise ValueError(f"metadata has a row per code: {length} codes, got {num_rows} rows")
+    if len(set(table.column_names)) < table.num_columns:
+        raise ValueError(f"metadata has a column twice: {', '.join(table.column_names)}")
     if "id" in table.column_names:
         raise ValueError('metadata has a column "id": ids are given as `ids`, rename the column')
     return table
@@ -122,8 +125,8 @@ def as_logits(code_logits: ArrayLike, num_bits: int) -> np.ndarray:
     Raises:
         ValueError: if they are no finite numbers of that shape, or are bits.
     """
-    if _is_tensor(code_logits):
-        code_logits = code_logits.float()  # type: ignore[union-attr]  # numpy knows no bfloat16
+    if _is_tensor(code_logits) and code_logits.is_floating_point():  # type: ignore[union-attr]
+        code_logits = code_logits.detach().cpu().double()  # type: ignore[union-attr]  # numpy knows no bfloat16
     array = np.asarray(to_numpy(code_logits))
     if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] != num_bits:
         raise ValueError(
@@ -142,7 +145,7 @@ def check_k(k: int, length: int) -> None:
         ValueError: if the index is empty, or k is no integer from 1 to `length`.
     """
     if length == 0:
-        raise ValueError("the index is empty: add codes before you search")
+        raise ValueError("there is nothing to search among: the index is empty, or no item has what was asked for")
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= length:
         raise ValueError(f"k is a number of items from 1 to the {length} of the index, got {k!r}")
 

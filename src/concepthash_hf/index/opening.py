@@ -15,7 +15,9 @@ DATABASE = ("postgresql://", "postgres://")
 SHARDS_NAME = "shards.json"
 
 
-def open_index(location: str | Sequence[str], table: str = "concepthash_codes", mapped: bool = False) -> CodeIndex:
+def open_index(
+    location: str | Path | Sequence[str | Path], table: str = "concepthash_codes", mapped: bool = False
+) -> CodeIndex:
     """Open an index on disk, on the Hub or in a database; or several as one, see `ShardedIndex`.
 
     Args:
@@ -47,7 +49,7 @@ def open_index(location: str | Sequence[str], table: str = "concepthash_codes", 
         ) from error
 
 
-def shard_locations(location: str | Sequence[str]) -> list[str]:
+def shard_locations(location: str | Path | Sequence[str | Path]) -> list[str]:
     """Where the shards of an index are; one that is whole is its only shard.
 
     Args:
@@ -56,7 +58,7 @@ def shard_locations(location: str | Sequence[str]) -> list[str]:
     Raises:
         ValueError: if none is named, or the file that names them is damaged.
     """
-    if not isinstance(location, str):
+    if not isinstance(location, str | Path):
         if not location:
             raise ValueError("no index is named: give a folder, or several")
         return [shard for each in location for shard in shard_locations(each)]
@@ -64,7 +66,7 @@ def shard_locations(location: str | Sequence[str]) -> list[str]:
     if path.name != SHARDS_NAME:
         path /= SHARDS_NAME
     if not path.is_file():
-        return [location]
+        return [str(location)]
     remedy = 'it names folders, such as {"shards": ["birds-1", "birds-2"]}'
     shards = read_object(path, {"shards": list}, remedy)["shards"]
     if not shards or not all(isinstance(shard, str) and (path.parent / shard).is_dir() for shard in shards):

@@ -263,7 +263,7 @@ class PostgresIndex(CodeIndex):
         numbers, positions, ids, sent = zip(*rows, strict=True) if rows else ((), (), (), ())
         queries = np.array(numbers, np.int64)
         per_concept = self._count_per_concept(codes[queries], self._from_bits(sent))
-        distances = per_concept.sum(-1) if weights is None else per_concept @ weights
+        distances = per_concept.sum(-1) if weights is None else np.einsum("hm,m->h", per_concept, weights)
         order = np.lexsort((np.array(positions, np.int64), distances, queries))
         return _Hits(queries[order], np.array(ids, kind)[order], distances[order], per_concept[order])
 

@@ -150,7 +150,8 @@ class Rows:
 
     def _column(self, name: str) -> pa.Array:
         if name not in self.table.column_names[1:]:
-            raise ValueError(f"there is no column {name!r}; there are {name_some(self.table.column_names[1:])}")
+            there = name_some(self.table.column_names[1:]) or "none: the items have no metadata"
+            raise ValueError(f"there is no column {name!r}; there are {there}")
         return self.table[name].combine_chunks()
 
     def at(self, positions: np.ndarray) -> "Rows":

@@ -55,6 +55,8 @@ class WeightedScan:
         Returns:
             Distances float64 `(Q, k)` and positions int64 `(Q, k)`, ordered by (distance, position).
         """
+        if not len(codes):
+            return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
         largest = bit_weights.max(axis=1, keepdims=True)
         scale = np.where(largest > 0, largest, 1.0)  # so that weights of any size fit into float32
         unused = 8 * codes.shape[1] - bit_weights.shape[1]

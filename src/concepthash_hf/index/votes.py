@@ -36,7 +36,8 @@ def neighbour_vote(index: CodeIndex, codes: ArrayLike, k: int, column: str) -> l
         index: items with metadata.
         codes: queries, uint8 `(Q, ceil(K / 8))`.
         k: voters per query.
-        column: of the metadata that holds the label. Items without one do not vote.
+        column: of the metadata that holds the label, or several, each of which gets a vote. Items without one do not
+            vote.
 
     Returns:
         Q votes.
@@ -53,10 +54,11 @@ def neighbour_vote(index: CodeIndex, codes: ArrayLike, k: int, column: str) -> l
 def _count(labels: np.ndarray, distances: np.ndarray, column: str) -> Vote:
     counts: Counter[Any] = Counter()
     total_distance: Counter[Any] = Counter()
-    for label, distance in zip(labels, distances.tolist(), strict=True):
-        if label is not None:
-            counts[label] += 1
-            total_distance[label] += distance
+    for of_item, distance in zip(labels, distances.tolist(), strict=True):
+        for label in of_item if isinstance(of_item, list) else [of_item]:
+            if label is not None:
+                counts[label] += 1
+                total_distance[label] += distance
     if not counts:
         raise ValueError(f"none of the nearest items has a {column!r} in its metadata: no label to vote on")
     # a stable sort of labels in order of their first voters

@@ -47,7 +47,8 @@ def code_quality(
           K / M.
         - `bit_correlation`: mean over pairs of bits.
         - `sub_code_correlations` (M, M): mean over the pairs of a bit of one and a bit of the other (on the diagonal:
-          pairs within); `sub_code_correlation`: mean over pairs of bits of different sub-codes.
+          pairs within, 0 where there are none); `sub_code_correlation`: mean over pairs of bits of different
+          sub-codes.
         - `distance_within_class`; with families `distance_within_family` (other class, same family) and
           `distance_across_families`, without them `distance_across_classes`; and each `..._per_concept` (M).
 

@@ -216,6 +216,8 @@ def checked_labels(labels: ArrayLike, length: int, name: str) -> np.ndarray:
         raise ValueError(f"{name} has {len(array)} entries for {length} codes")
     if array.ndim == 1 and array.dtype.kind not in "iub":
         raise ValueError(f"{name} must be integers, got {array.dtype}; number the classes first")
+    if array.ndim == 1 and array.dtype.kind == "b":
+        array = array.astype(np.int64)  # two classes: as an index it would be a mask
     if array.ndim == 2 and not ((array == 0) | (array == 1)).all():
         raise ValueError(f"{name} of shape {array.shape} is taken as multi-hot, but has values other than 0 and 1")
     return array

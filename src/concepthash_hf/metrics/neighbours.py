@@ -50,9 +50,10 @@ def knn_accuracy(
         values = {}
         for cut in cuts:
             votes = _votes(task, ranking, distances, cut, num_classes)
-            winners = votes == votes.max(axis=1, keepdims=True)
+            # of a query whose every item is left out, nobody votes
+            winners = (votes == votes.max(axis=1, keepdims=True)) & (votes > 0)
             right = winners[np.arange(len(winners)), task.query_labels[queries]]
-            values[f"knn_accuracy@{cut}"] = right / winners.sum(axis=1)
+            values[f"knn_accuracy@{cut}"] = ratio(right, winners.sum(axis=1))
         return values
 
     return {key: float(value.mean()) for key, value in task.map_queries(measure).items()}

@@ -52,6 +52,14 @@ def test_chance_is_the_mean_over_all_shuffles():
     assert found.cosine_chance == pytest.approx(np.mean([s @ other / norm for s in shuffles]), rel=1e-5)
 
 
+def test_who_sees_nothing_has_nothing_in_common():
+    attentions = np.random.default_rng(0).random((2, 3, 4, 4))
+    attentions[0, 1] = 0
+    found = diversity(readings(attentions))
+    assert found.cosines[0][1] == pytest.approx(diversity(readings(attentions[1:])).cosines[0][1] / 2)
+    assert np.isfinite([found.cosine, found.cosine_chance, found.overlap, found.overlap_chance]).all()
+
+
 def test_one_concept_has_no_overlap():
     with pytest.raises(ValueError, match="only one"):
         diversity(readings(np.ones((2, 1, 4, 4))))

@@ -68,6 +68,7 @@ def diversity(readings: ConceptReadings) -> Diversity:
     shares = readings.attention_shares.reshape(len(readings), readings.num_concepts, -1)
     num_patches = shares.shape[-1]
     norms = np.linalg.norm(shares, axis=-1)
+    norms[norms == 0] = np.inf  # a concept that sees no patch has nothing in common with others
     cosines = np.einsum("nik,njk->nij", shares, shares) / (norms[:, :, None] * norms[:, None])
     first, second = np.triu_indices(readings.num_concepts, 1)
     # shuffled maps: the mean product of two values is the product of their means, and shares have the mean 1 / N
