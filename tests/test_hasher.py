@@ -1,10 +1,13 @@
 """ConceptHasher and its indexes, as a program uses them: a real small model, real files."""
 
+import io
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from bird_photos import NAMES, save_untrained, write_photos
@@ -61,6 +64,8 @@ def test_a_photo_has_one_code_however_it_is_given(hasher, birds, tmp_path):
     array = np.asarray(picture)
     tensor = torch.from_numpy(array.copy()).movedim(-1, 0)
     given = [path, str(path), path.read_bytes(), picture, array, tensor, tensor / 255, array.astype(float) / 255]
+    grey = array[..., :1]
+    assert hasher.encode(grey).tolist() == hasher.encode(grey[..., 0]).tolist() and len(hasher.encode(grey)) == 1
     expected = codes_by_hand(hasher, [path])
     for photo in given:
         assert hasher.encode(photo).tolist() == expected.tolist(), type(photo)
@@ -178,6 +183,14 @@ class TestIndex:
         assert len(index.search(birds / NAMES[0])) == 4  # a folder
         assert isinstance(index.search([photos[0]]), list)
 
+    def test_words_of_any_length_and_folders(self, index, birds, monkeypatch):
+        assert len(index.search("a small bird with a red head " * 20, k=2)) == 2
+        monkeypatch.chdir(birds)
+        assert [hits.name for hits in index.search(f"./{NAMES[0]}", k=1)] == [f"{number}.png" for number in range(4)]
+        assert index.search(NAMES[0], k=1).name == NAMES[0]  # a word, also where a folder is called so
+        with pytest.raises(ValueError, match="words are Unicode text"):
+            index.search("\ud800")
+
     def test_a_misspelt_photo_is_not_searched_as_words(self, index):
         with pytest.raises(BadImageError, match="nwe.jpg: no such file"):
             index.search("nwe.jpg")
@@ -236,6 +249,21 @@ class TestIndex:
         with pytest.raises(ValueError, match="this is an index of .*birds, not of .*others: give another folder"):
             renew_index(tmp_path / "index", others, saved)
         assert len(HammingIndex.load(tmp_path / "index")) == 20
+
+    def test_a_model_that_has_moved_is_remembered(self, saved, birds, tmp_path):
+        model, index = shutil.copytree(saved, tmp_path / "model"), tmp_path / "index"
+        renew_index(index, birds, model)
+        moved = model.rename(tmp_path / "moved")
+        with pytest.raises(
+            FileNotFoundError, match="the model of this index is not in .*model any more: say where it"
+        ):
+            open_photo_index(index)
+        renew_index(index, birds, moved)
+        assert open_photo_index(index).hasher.name_or_path == str(moved)
+
+    def test_no_secret_is_saved(self, saved, birds, tmp_path):
+        ConceptHasher(saved, token="hf_secret").index(birds).save(tmp_path / "index")
+        assert not any(b"hf_secret" in file.read_bytes() for file in (tmp_path / "index").iterdir())
 
     def test_an_index_of_codes_alone_wants_a_model(self, hasher, saved, birds, tmp_path):
         HammingIndex.from_codes(hasher.encode(birds), num_bits=12, num_concepts=3).save(tmp_path / "codes")
@@ -398,6 +426,72 @@ class TestChanges:
         (birds / NAMES[0] / "0.png").unlink()
         assert str(index.update()) == "+0 new, 0 changed, 1 gone" and len(index) == 25
 
+    def test_pictures_without_a_file_each_get_a_number_of_their_own(self, hasher):
+        """Also after one that could not be read, and after one that was taken out."""
+        grey = [Image.new("RGB", (32, 32), (value,) * 3) for value in (10, 30, 200, 90)]
+        index = hasher.index([grey[0], b"broken", grey[1]])
+        assert index.codes.ids.tolist() == ["photo 1", "photo 3"]
+        assert str(index.add([grey[2]])) == "+1 new, 0 changed, 0 gone"
+        index.codes.remove(["photo 1"])
+        assert str(index.add([grey[3]])) == "+1 new, 0 changed, 0 gone"
+        assert index.codes.ids.tolist() == ["photo 3", "photo 4", "photo 5"]
+        assert index.codes.get_codes(["photo 5"]).tolist() == hasher.encode([grey[3]]).tolist()
+
+    def test_its_own_folder_by_another_name_is_its_own(self, index, birds, monkeypatch):
+        shutil.copy(birds / NAMES[0] / "0.png", birds / NAMES[0] / "9.png")
+        monkeypatch.chdir(birds.parent)
+        assert str(index.add("birds")) == "+1 new, 0 changed, 0 gone"
+        (birds / NAMES[0] / "9.png").unlink()
+        assert str(index.update()) == "+0 new, 0 changed, 1 gone"
+
+    def test_codes_of_which_nothing_is_noted_are_made_again(self, hasher, birds):
+        ids, unknown = hasher.index(birds).codes.ids, HammingIndex(hasher.spec)
+        unknown.add(np.zeros((20, 2), np.uint8), ids)
+        index = PhotoIndex(hasher, unknown, Source("", {}, str(birds)))
+        assert str(index.update()) == "+0 new, 20 changed, 0 gone"
+        self.check(index, hasher, birds)
+
+    def test_pictures_in_a_table_are_those_of_today(self, hasher, tmp_path):
+        table = tmp_path / "photos.parquet"
+
+        def write(*shades: int) -> None:
+            columns = {"id": list("abc"), "label": ["grey", "white", "grey"], "image": list(map(grey_png, shades))}
+            pq.write_table(pa.table({name: values[: len(shades)] for name, values in columns.items()}), table)
+
+        write(10, 20)
+        index = hasher.index(table)
+        assert index.photo("a").getpixel((0, 0)) == (10, 10, 10)
+        write(99, 20, 30)
+        assert str(index.update()) == "+1 new, 1 changed, 0 gone"
+        assert [index.photo(id).getpixel((0, 0))[0] for id in "abc"] == [99, 20, 30]
+
+    def test_a_column_called_distance_is_not_the_distance(self, hasher, birds):
+        table = birds / "photos.csv"
+        table.write_text("\n".join(["file,label,distance", *(f"{name}/0.png,{name},100" for name in NAMES)]))
+        hit = hasher.index(table).search(birds / NAMES[0] / "0.png", k=1)[0]
+        assert hit.distance == hit.to_dict()["distance"] == 0
+
+    def test_classes_that_are_not_understood_any_more_are_not_lost(self, hasher, birds):
+        table = birds / "metadata.csv"
+        rows = [f"{name}/{number}.png,{name}" for name in NAMES for number in range(4)]
+        table.write_text("\n".join(["file_name,label", *rows]))
+        index = hasher.index(birds)
+        table.write_text("\n".join(["file_name,label", *rows, "one,two,three"]))
+        with pytest.raises(ValueError, match="line 22: 3 cells, but the header has 2"):
+            index.update()
+        table.write_text("\n".join(["file_name,label", *(row.split(",")[0] + ",bird" for row in rows)]))
+        with pytest.raises(ValueError, match="knows the classes of its photos, but those of .* are not understood"):
+            index.update()
+        assert index.codes.get_metadata([f"{NAMES[0]}/0.png"])[0]["label"] == NAMES[0]
+
+    def test_photos_in_a_folder_that_cannot_be_opened_stay(self, index, birds):
+        folder, elsewhere = birds / NAMES[0], birds.parent / "elsewhere"
+        folder.rename(elsewhere)
+        folder.symlink_to(folder)  # a loop: nobody can look into it
+        assert str(index.update()) == "+0 new, 0 changed, 0 gone" and len(index) == 20
+        folder.unlink()
+        assert str(index.update()) == "+0 new, 0 changed, 4 gone"
+
     def test_a_collection_that_is_not_there_leaves_the_index(self, index, birds):
         shutil.rmtree(birds)
         with pytest.raises(ValueError, match="neither a known dataset nor a file or folder"):
@@ -409,6 +503,13 @@ class TestChanges:
         assert len(index) == 3
         with pytest.raises(ValueError, match="of no collection"):
             index.update()
+
+
+def grey_png(shade: int) -> dict:
+    """As a picture stands in a table."""
+    written = io.BytesIO()
+    Image.new("RGB", (32, 32), (shade,) * 3).save(written, "png")
+    return {"bytes": written.getvalue(), "path": None}
 
 
 def watching(index, hashed: list):

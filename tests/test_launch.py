@@ -29,6 +29,17 @@ def test_a_fault_of_ours_keeps_its_traceback():
     assert ran.returncode == 1 and "Traceback" in ran.stderr and "how?" in ran.stderr
 
 
+@pytest.mark.parametrize("lines", [1, 10**5])
+def test_nobody_reads(lines):
+    """As behind `| head`: also what is printed at the very end."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(script(f"    print('line\\n' * {lines})"), stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    os.close(reader)
+    _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (141, b"")
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_is_no_traceback(number, status):
     process = subprocess.Popen(

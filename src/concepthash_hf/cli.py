@@ -263,7 +263,7 @@ def search(
         return
     print(f"{len(opened)} photos in {', '.join(index)}")
     show(opened, results, weights, output)
-    asked = [Path(query) for query in queries[:1] if Path(query).is_file()]
+    asked = [Path(query) for query in queries[:1] if os.path.isfile(query)]
     found = [file for hit in results[0] if (file := opened.file_of(hit.id)) and not _is_same(file, asked)]
     if found:
         _next(["explain", *map(_near, [*asked, found[0]]), "--model", _near(opened.hasher.name_or_path)])
@@ -485,7 +485,8 @@ def _make_index(
 
 
 def _default_index(photos: str) -> str:
-    return f"outputs/index-{Path(photos).resolve().stem}"
+    place = Path(photos).resolve()
+    return f"outputs/index-{place.stem if place.is_file() else place.name}"
 
 
 def _after_index(index: "PhotoIndex", folder: str) -> list[str]:

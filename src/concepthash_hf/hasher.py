@@ -1,7 +1,9 @@
 """The front door: photos and words in, codes, indexes and explanations out."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -318,8 +320,13 @@ def open_photo_index(
             )
         if model is None and source is not None:
             kwargs = {**source.model_kwargs, **kwargs}
+            if os.path.isabs(source.model) and not os.path.isdir(source.model):
+                raise FileNotFoundError(
+                    f"the model of this index is not in {source.model} any more: say where it is (model=..., --model)"
+                )
         model = ConceptHasher(model or source.model, **kwargs)  # type: ignore[union-attr]
-    made_of = source or Source(model.name_or_path, model.kwargs)
+    # where the model is now; that it is the one which made the codes, is checked below
+    made_of = replace(source or Source(""), model=model.name_or_path, model_kwargs=model.kwargs).absolute()
     if photos is not None:
         made_of = made_of.moved_to(photos, options or {})
     return PhotoIndex(model, codes, made_of, is_foreign=source is None)

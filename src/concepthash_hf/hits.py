@@ -65,12 +65,12 @@ class PhotoHit:
         return self._explain()
 
     def to_dict(self) -> dict[str, Any]:
-        """What a program reads."""
+        """What a program reads; the result before a column of the same name."""
         return {
+            **self.row,
             "id": self.id,
             "distance": self.distance,
             "concept_distances": list(self.concept_distances),
-            **self.row,
         }
 
 

@@ -25,6 +25,7 @@ from .modes import evaluating
 # they pool by themselves: CLIP at the end-of-text token, SigLIP at the last one of a prompt padded to full length
 _CLIP, _SIGLIP = "clip_text_model", "siglip_text_model"
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _CUB_INDEX = re.compile(r"^[0-9]{3}\.(?=[^\W\d_]|$)")
 
 
@@ -52,7 +53,7 @@ def class_prompts(class_name: str | Sequence[str], template: str | Sequence[str]
         `names x templates` texts.
 
     Raises:
-        ValueError: if a template has no `{}`, or a name is empty.
+        ValueError: if a template has no `{}`, or a name is empty or no text.
     """
     names = [class_name] if isinstance(class_name, str) else list(class_name)
     templates = [template] if isinstance(template, str) else list(template)
@@ -61,6 +62,8 @@ def class_prompts(class_name: str | Sequence[str], template: str | Sequence[str]
             raise ValueError(
                 f'a prompt template needs a {{}} where the class name goes, e.g. "{DEFAULT_TEMPLATE}"; got {text!r}'
             )
+    if unwritable := [name for name in names if _SURROGATES.search(name)]:
+        raise ValueError(f"words are Unicode text; {unwritable[0]!r} has halves of letters that no text can have")
     cleaned = [clean_class_name(name) for name in names]
     if not templates or not cleaned or not all(cleaned):
         raise ValueError(f"a class needs at least one template and one name that is not empty, got {class_name!r}")

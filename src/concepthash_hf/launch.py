@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -26,8 +27,9 @@ def run_script(main: Callable[[], Any]) -> None:
     """Run a script's main function, and end as scripts should.
 
     An error that says what is wrong is shown as one message, exit status 1 or the error's own `exit_status`; any
-    other with its traceback. SIGINT and SIGTERM end with a line and status 130 or 143. What a log or an error shows of
-    foreign names is `printable`. A process group is left in any case.
+    other with its traceback. SIGINT and SIGTERM end with a line and status 130 or 143; where nobody reads what is
+    printed any more, it ends in silence, with 141. What a log or an error shows of foreign names is `printable`. A
+    process group is left in any case.
 
     Args:
         main: takes no arguments.
@@ -39,10 +41,15 @@ def run_script(main: Callable[[], Any]) -> None:
         _end_with_launcher()
     try:
         main()
+        sys.stdout.flush()
     except KeyboardInterrupt as stop:
         number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
         print(f"stopped by {number.name}: {printable(str(stop)) or _NOTHING_KEPT}", file=sys.stderr)
         sys.exit(128 + number)
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            sys.exit(f"error: {printable(_in_words(error))}")
+        sys.exit(141)  # 128 + SIGPIPE
     except Exception as error:
         if not isinstance(error, _EXPLAINED) and not any(_is_of(error, *named) for named in _EXPLAINED_OF):
             raise
@@ -55,6 +62,18 @@ def run_script(main: Callable[[], Any]) -> None:
         logging.setLogRecordFactory(record_before)
         signal.signal(signal.SIGTERM, term_before)
         _leave_process_group()
+
+
+def _nobody_reads() -> bool:
+    """Whether the program that this one is piped into has had enough, as `head` has; then nothing more is written."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    is_closed = bool(poll.poll(0))
+    if is_closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_closed
 
 
 def cores() -> int:

@@ -1,7 +1,8 @@
 """An index of photos that takes photos and words itself, and follows its collection as that changes."""
 
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -19,7 +20,16 @@ from .index import CodeIndex, HammingIndex, near_duplicates
 from .index.inputs import Weights
 from .interruption import Interrupted, noticing_signals
 from .json_files import read_object, write_object
-from .photo_records import ORIGIN, PATH, SPLIT, PhotoRecords, records_of, records_of_pictures, regular_file_below
+from .photo_records import (
+    ORIGIN,
+    PATH,
+    SPLIT,
+    PhotoRecords,
+    number_of_picture,
+    records_of,
+    records_of_pictures,
+    regular_file_below,
+)
 from .whole_files import one_writer
 from .word_radius import word_radius
 
@@ -83,8 +93,9 @@ class Source:
         return replace(self, photos=str(photos), options=options).absolute()
 
     def save(self, folder: str | Path) -> None:
-        """Write it beside the index."""
-        write_object(Path(folder) / COLLECTION_FILE, asdict(self))
+        """Write it beside the index; no secrets."""
+        kwargs = {name: value for name, value in self.model_kwargs.items() if name != "token"}
+        write_object(Path(folder) / COLLECTION_FILE, asdict(replace(self, model_kwargs=kwargs)))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Source | None":
@@ -223,12 +234,12 @@ class PhotoIndex:
         """
         if _is_collection(photos):
             collection = load_collection(photos, **options)
-            source = Source("", {}, str(photos), options)
-            origin = None if str(photos) == self.source.photos else str(Path(photos).absolute())
+            source = Source("", {}, str(photos), options).absolute()
+            origin = None if source.photos == self.source.photos else str(Path(photos).absolute())
             records = records_of(collection, source.folder, self.source.folder, origin, with_content)
         else:
-            unnamed = sum(str(id).startswith("photo ") for id in self._in_memory().ids)
-            records = records_of_pictures(as_photos(photos), self.source.folder, unnamed)
+            last = max(map(number_of_picture, self._in_memory().ids.tolist()), default=0)
+            records = records_of_pictures(as_photos(photos), self.source.folder, last)
         return self._take(records, [])
 
     def update(
@@ -240,7 +251,8 @@ class PhotoIndex:
     ) -> Changes:
         """Look at the collection again: hash what is new or has changed, drop what is gone.
 
-        A photo has changed if its size or time is another one. Photos that were added from elsewhere stay.
+        A photo has changed if its size or time is another one. Photos that were added from elsewhere stay, and those
+        of which nobody can say whether they are there, since their folder cannot be opened.
 
         Args:
             with_content: compare what is in the files (SHA-256) in place of their times, as far as it was noted.
@@ -248,7 +260,8 @@ class PhotoIndex:
             tell: is told in words what was found, before anything is hashed.
 
         Raises:
-            ValueError: if the index is of no collection, or that is not there any more; the index is then as it was.
+            ValueError: if the index is of no collection, or that is not there any more, or had classes and has none
+                that are understood now; the index is then as it was.
             BlockingIOError: if another process writes into the folder.
             Interrupted: on SIGINT and SIGTERM; what is hashed by then is in the index, and in the folder.
         """
@@ -261,8 +274,26 @@ class PhotoIndex:
                 tell(describe_collection(collection))
             records = records_of(collection, self.source.folder, self.source.folder, None, with_content)
             there = set(records.ids)
-            gone = [id for id, row in self._known().items() if row.get(ORIGIN) is None and id not in there]
+            own = {id: row for id, row in self._known().items() if row.get(ORIGIN) is None}
+            if _have_labels(own.values()) and not _have_labels(records.rows):
+                raise ValueError(
+                    f"this index knows the classes of its photos, but those of {self.source.photos} are not "
+                    "understood any more, see above: mend that, or make a new index in another folder"
+                )
+            gone = [id for id, row in own.items() if id not in there and not self._is_out_of_sight(row)]
             return self._take(records, gone, None if folder is None else partial(self.save, folder))
+
+    def _is_out_of_sight(self, row: Mapping[str, Any]) -> bool:
+        """Whether nobody can say if a photo is still there: its folder is closed, or its disk away."""
+        if self.source.folder is None or row.get(PATH) is None:
+            return False
+        try:
+            os.stat(self.source.folder / row[PATH])
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return False
 
     def save(self, folder: str | Path) -> None:
         """Write index and model's name into a folder, see `HammingIndex.save`; `open_photo_index` reads it.
@@ -304,15 +335,16 @@ class PhotoIndex:
 
     def _take(self, records: PhotoRecords, gone: Sequence[Any], save: Callable[[], None] | None = None) -> Changes:
         """Bring the index up to the records."""
-        self.__dict__.pop("_word_radius", None)
+        for found_before in ("_word_radius", "_collection"):
+            self.__dict__.pop(found_before, None)
         index, known = self._in_memory(), self._known()
         before = [known.get(id) for id in records.ids]
         new = [row for row, old in enumerate(before) if old is None]
-        replaced = [row for row, old in enumerate(before) if old and is_changed(old, records.rows[row])]
+        replaced = [row for row, old in enumerate(before) if old is not None and is_changed(old, records.rows[row])]
         now = {
             row: {**{fact: old.get(fact) for fact in FACTS}, **records.rows[row]}
             for row, old in enumerate(before)
-            if old and not is_changed(old, records.rows[row])
+            if old is not None and not is_changed(old, records.rows[row])
         }
         corrected = [row for row, values in now.items() if records.tell_labels and not _same(before[row], values)]
         seen = [row for row in corrected if not _same(before[row], now[row], without=(*FACTS, SPLIT))]
@@ -431,15 +463,19 @@ class PhotoIndex:
         return self.codes
 
 
+def _have_labels(rows: Iterable[Mapping[str, Any]]) -> bool:
+    return any(row.get("label") is not None for row in rows)
+
+
 class Words(str):
     """A query that is words, not a photo."""
 
 
 def _each_query(queries: Any) -> Iterator[Any]:
     """Words, and what `decode_image` reads."""
-    if isinstance(queries, str):
+    if isinstance(queries, str) and not _is_folder(queries):
         yield queries if _is_photo(queries) else Words(queries)
-    elif isinstance(queries, Sequence) and not isinstance(queries, bytes):
+    elif isinstance(queries, Sequence) and not isinstance(queries, str | bytes):
         for query in queries:
             yield from _each_query(query)
     else:
@@ -447,7 +483,12 @@ def _each_query(queries: Any) -> Iterator[Any]:
 
 
 def _is_photo(text: str) -> bool:
-    return "://" in text or Path(text).suffix.lower() in IMAGE_SUFFIXES or Path(text).is_file()
+    return "://" in text or Path(text).suffix.lower() in IMAGE_SUFFIXES or os.path.isfile(text)  # words may be long
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a text says that it is one: "robin" is a word, whatever folder is here."""
+    return os.sep in text and os.path.isdir(text)
 
 
 def _is_collection(photos: Any) -> bool:

@@ -61,13 +61,19 @@ def records_of(
     return PhotoRecords(ids, rows, pictures, tell_labels=True)
 
 
-def records_of_pictures(pictures: Sequence[Any], root: Path | None, first_number: int = 0) -> PhotoRecords:
+def number_of_picture(id: Any) -> int:
+    """N of the photo that `records_of_pictures` has called "photo N"; 0 for any other id."""
+    kind, _, number = str(id).partition(" ")
+    return int(number) if kind == "photo" and number.isdecimal() else 0
+
+
+def records_of_pictures(pictures: Sequence[Any], root: Path | None, last_number: int = 0) -> PhotoRecords:
     """Photos without a collection: files by their paths, others as "photo 1", "photo 2", ...
 
     Args:
         pictures: from `data.as_photos`.
         root: folder that paths are relative to, where they are in it.
-        first_number: how many photos without a file there were before.
+        last_number: of the photos without a file that there were before.
 
     Raises:
         ValueError: if a file is given more than once.
@@ -77,8 +83,8 @@ def records_of_pictures(pictures: Sequence[Any], root: Path | None, first_number
     for picture in pictures:
         is_file = isinstance(picture, str)
         path = below(image_path(picture), root) if is_file else None
-        first_number += not is_file
-        ids.append(path if path is not None else f"photo {first_number}")
+        last_number += not is_file
+        ids.append(path if path is not None else f"photo {last_number}")
         rows.append({PATH: path, ORIGIN: "added", **(file_facts(picture) if is_file else {})})
     if len(set(ids)) < len(ids):
         twice = next(id for number, id in enumerate(ids) if id in ids[:number])

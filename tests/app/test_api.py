@@ -121,6 +121,11 @@ def test_what_is_refused(client, path, asked, error):
     assert re.search(error, answer.text), answer.text
 
 
+def test_words_that_are_no_text(client):
+    answer = client.post("search", content=rb'{"words": "\ud800"}', headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and "words are Unicode text" in answer.text
+
+
 def test_a_wrong_request_is_not_sent_back(client):
     asked = {"photo": "A" * 10**6, "words": "both"}
     assert len(client.post("encode", json=asked).content) < 1000
@@ -179,7 +184,19 @@ class TestLimits:
 class TestOnlyTheCollection:
     @pytest.mark.parametrize(
         "id",
-        ['"../secret.png"', '"/etc/passwd"', '"metadata.csv"', "null", "[]", "{}", "true", "1", "x", '"\\u0000"'],
+        [
+            '"../secret.png"',
+            '"/etc/passwd"',
+            '"metadata.csv"',
+            "null",
+            "[]",
+            "[" * 2000,
+            "{}",
+            "true",
+            "1",
+            "x",
+            '"\\u0000"',
+        ],
     )
     def test_thumbnails(self, client, id):
         assert client.get(f"thumbnail?id={quote(id)}").status_code == 404

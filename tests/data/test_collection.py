@@ -66,6 +66,42 @@ def test_a_folder_without_classes(tmp_path, caplog):
     assert "taking all 3 pictures" in caplog.text and "without classes" in caplog.text
 
 
+def test_folders_that_can_be_read_in_two_ways_have_photos_all_the_same(tmp_path, caplog):
+    for name in ("2023/05/a.png", "2023/06/b.png", "2024/05/c.png"):
+        save_photo(tmp_path / name)
+    assert load_collection(tmp_path).rows.column_names == ["id", "path"]
+    assert "which folders are the classes?" in caplog.text
+    assert set(load_collection(tmp_path, class_level=1).rows["label"]) == {"2023", "2024"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_level": 7}, "no pictures in class folders"),
+        ({"image_column": "zzz"}, "no column 'zzz'"),
+        ({"label_column": "zzz"}, "no column 'zzz'"),
+        ({"train_split": "zzz"}, "no folder with pictures 'zzz'"),
+    ],
+)
+def test_what_is_said_of_the_photos_is_not_passed_over(classes, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_collection(classes, **options)
+
+
+def test_a_damaged_table_is_not_passed_over(classes):
+    (classes / "metadata.csv").write_text("file_name,label\nrobin/0.png,red\nwren/0.png,blue,too much\n")
+    with pytest.raises(ValueError, match=r"metadata\.csv, line 3: 3 cells, but the header has 2 columns"):
+        load_collection(classes)
+
+
+def test_a_table_without_classes(tmp_path, caplog):
+    save_photo(tmp_path / "a.png")
+    save_photo(tmp_path / "b.png")
+    (tmp_path / "metadata.csv").write_text("file_name\na.png\nb.png\n")
+    assert load_collection(tmp_path).ids == ["a.png", "b.png"]
+    assert "no column seems to hold classes" in caplog.text
+
+
 def test_pictures_beside_the_classes_are_not_forgotten_in_silence(classes, caplog):
     save_photo(classes / "stray.png")
     assert len(load_collection(classes)) == 6

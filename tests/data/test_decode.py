@@ -36,6 +36,19 @@ def test_exif_rotation_is_undone(tmp_path, orientation, suffix):
         assert pixels(path).shape == ((40, 30, 3) if orientation >= 5 else (30, 40, 3))
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "1"])
+def test_a_turned_tiff_is_read_as_its_bytes_are(tmp_path, mode, compression):
+    """PIL maps uncompressed ones into memory with the sides swapped, if it is given their path."""
+    path = tmp_path / "turned.tif"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture().convert(mode).save(path, exif=exif, compression=compression)
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        expected = np.asarray(decode_image(ImageOps.exif_transpose(image)))
+    assert expected.shape == (40, 30, 3) and np.array_equal(pixels(path), expected)
+
+
 @pytest.mark.parametrize(
     ("suffix", "draft", "size"),
     [

@@ -138,6 +138,7 @@ def test_own_outputs_are_no_photos(photos, draw, file):
     splits = load_photos(root)
     assert splits.class_names == ("robin", "wren")
     draw(root / "search.png")
+    draw(root / "explanation.png")
     assert "1 folders with outputs of this package" in describe_photos(splits)
     assert len(list_photos(root)) == len(load_collection(root)) == 4
 
@@ -163,6 +164,16 @@ def test_links_that_lead_back_do_not_loop(photos):
     assert splits.counts["train"] + splits.counts["query"] == 4
     assert "2 links to a folder that they are in" in describe_photos(splits)
     assert len(list_photos(root, follow_symlinks=True)) == 4
+
+
+def test_links_to_themselves_are_no_folders_and_no_readable_pictures(photos):
+    root = photos({"robin": 2, "wren": 2})
+    for name in ("loop", "robin/loop.png"):
+        (root / name).symlink_to(root / name)
+    assert load_photos(root).class_names == ("robin", "wren")
+    collection = load_collection(root)
+    with pytest.raises(BadImageError, match=r"loop\.png .*symbolic links"):
+        collection.image(collection.ids.index("robin/loop.png"))
 
 
 def test_folders_that_cannot_be_opened(photos, monkeypatch):
@@ -351,6 +362,12 @@ def test_a_table_beside_class_folders_without_labels_adds_its_columns(photos):
     assert known == {**dict(row.split(",") for row in rows), "wren/2.png": None}
     assert "labels: the names of the folders" in describe_photos(splits)
     assert "also: the columns of metadata.csv" in describe_photos(splits)
+
+
+def test_a_table_of_paths_alone_beside_class_folders_adds_nothing(photos):
+    root = photos({"robin": 2, "wren": 2})
+    write(root / "metadata.csv", "file_name\nrobin/0.png\nwren/1.png")
+    assert load_photos(root).class_names == ("robin", "wren")
 
 
 def test_a_table_beside_class_folders_with_labels_is_what_counts(photos):

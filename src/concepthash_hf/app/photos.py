@@ -93,7 +93,10 @@ def id_of(text: str) -> int | str:
     Raises:
         ValueError: if it is neither a number nor a text.
     """
-    id = json.loads(text)
+    try:
+        id = json.loads(text)
+    except RecursionError:
+        id = None
     if not isinstance(id, int | str) or isinstance(id, bool):
         raise ValueError(f"an id is a number or a text, got {text!r}")
     return id

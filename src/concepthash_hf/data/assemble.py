@@ -8,7 +8,7 @@ import datasets
 from .bad_images import OnBadImage
 from .changes import separated, undecoded, with_features
 from .columns import find_image_column, find_label_column, require_columns
-from .labels import Photos, class_names_of, encode_labels, is_list, label_sets, stratified_split
+from .labels import NotForTrainingError, Photos, class_names_of, encode_labels, is_list, label_sets, stratified_split
 from .places import Places
 from .splits import PhotoSplits
 from .unreadable import take_out_unreadable
@@ -82,7 +82,7 @@ def check_classes(splits: Mapping[str, Photos], label_column: str, name: str) ->
     """Look for what would make training or retrieval meaningless; streams cannot be looked through.
 
     Raises:
-        ValueError: for fewer than two classes to train on, or queries of a class that the database lacks.
+        NotForTrainingError: for fewer than two classes to train on, or queries of a class that the database lacks.
     """
     present: dict[str, set[str]] = {}
     for key, table in splits.items():
@@ -91,12 +91,12 @@ def check_classes(splits: Mapping[str, Photos], label_column: str, name: str) ->
             present[key] = {names[label] for label in _labels_in(table, label_column, key, name)}
     if "train" in present and len(present["train"]) < 2:
         what = f"only the class {min(present['train'])!r}" if present["train"] else "no photos"
-        raise ValueError(f"{name} has {what} to train on; hashing needs photos of two classes or more")
+        raise NotForTrainingError(f"{name} has {what} to train on; hashing needs photos of two classes or more")
     for key, searched in (("query", "database" if "database" in splits else "train"), ("validation", "train")):
         if key not in present or searched not in present:
             continue
         if lacking := sorted(present[key] - present[searched]):
-            raise ValueError(
+            raise NotForTrainingError(
                 f"{name}: {len(lacking)} classes of the {key} photos have no photo in {searched}, so nothing relevant "
                 f"could be found: {_some(lacking)}. Check the spelling of folders or labels; to retrieve classes that "
                 "are not trained on, give a database split that has them"
@@ -106,7 +106,9 @@ def check_classes(splits: Mapping[str, Photos], label_column: str, name: str) ->
 def _labels_in(photos: datasets.Dataset, label_column: str, split: str, name: str) -> set[int]:
     labels: set[int] = set().union(*label_sets(photos, label_column))
     if min(labels, default=0) < 0:
-        raise ValueError(f"{name}: the {split} photos are not labelled (label -1), so retrieval cannot be measured")
+        raise NotForTrainingError(
+            f"{name}: the {split} photos are not labelled (label -1), so retrieval cannot be measured"
+        )
     return labels
 
 

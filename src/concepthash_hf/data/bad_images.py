@@ -82,7 +82,8 @@ class BadImageLog:
 def report_bad_images(bad: list[BadImage], shown: int = 10) -> None:
     """Log how many pictures were left out and the first few of them; nothing if there were none."""
     if bad:
-        lines = [f"  row {image.row}: {image.path}: {image.reason}" for image in bad[:shown]]
+        rows = [f"row {image.row}: " if image.row >= 0 else "" for image in bad[:shown]]  # a link or folder has none
+        lines = [f"  {row}{image.path}: {image.reason}" for row, image in zip(rows, bad, strict=False)]
         if len(bad) > shown:
             lines.append(f"  ... and {len(bad) - shown} more")
         logger.warning("%d unreadable pictures were skipped:\n%s", len(bad), "\n".join(lines))

@@ -35,7 +35,11 @@ def changed(photos: Photos, column: str, change: Callable[[Any], Any]) -> Photos
     """A column with every value changed; other columns are not copied."""
     if isinstance(photos, datasets.Dataset):
         values = [change(value) for value in photos[column][:]]
-        return photos.remove_columns(column).add_column(column, values)
+        others = photos.remove_columns(column)
+        # without columns, a table has no rows that one could be put beside
+        return (
+            others.add_column(column, values) if others.column_names else datasets.Dataset.from_dict({column: values})
+        )
     return with_features(photos.map(partial(_change_row, column, change)))
 
 

@@ -11,10 +11,9 @@ import datasets
 from .columns import image_paths, split_column
 from .decode import decode_image
 from .folders import list_photos
-from .labels import class_names_of, is_list, label_sets
+from .labels import NotForTrainingError, class_names_of, is_list, label_sets
 from .load import load_with_options
 from .options import LoadOptions
-from .places import PlaceError
 from .splits import SPLIT_NAMES, PhotoSplits
 
 logger = logging.getLogger(__name__)
@@ -65,12 +64,15 @@ def load_collection(name_or_path: str | Path, **options: Any) -> Collection:
     paths, or not each one of its own, ids are the numbers of their rows. They stay the same when the folder moves.
     Pictures that cannot be read are there too: whoever reads them lists them.
 
+    Photos are hashed without classes, too: a folder that is understood but no training set (no folders of classes, or
+    several ways to read them; one class alone) gives all its pictures, and a warning says why.
+
     Args:
         name_or_path: what `load_photos` understands, or a folder of pictures without classes.
         **options: the fields of `ReadOptions`.
 
     Raises:
-        ValueError: if there are no photos, or they are not understood.
+        ValueError: if there are no photos, a table is damaged, or the options do not fit what is there.
 
     Example:
         >>> collection = load_collection("photos/of/products")  # doctest: +SKIP
@@ -81,10 +83,8 @@ def load_collection(name_or_path: str | Path, **options: Any) -> Collection:
     folder, is_table = Path(chosen.data_dir or name_or_path), Path(name_or_path).is_file()
     try:
         splits = load_with_options(name_or_path, chosen, "keep")
-    except PlaceError:
-        raise
-    except ValueError as error:
-        if is_table or not folder.is_dir() or chosen.label_column is not None or chosen.splits:
+    except NotForTrainingError as error:
+        if is_table or not folder.is_dir() or _says_what_is_what(chosen):
             raise
         photos = list_photos(folder, follow_symlinks=chosen.follow_symlinks, on_bad_image="skip")
         logger.warning("taking all %d pictures below %s, without classes: %s", len(photos), folder, error)
@@ -101,6 +101,12 @@ def load_collection(name_or_path: str | Path, **options: Any) -> Collection:
     paths = [path for table in tables.values() for path in _paths(table, images)]
     _report_left_out(paths, folder)
     return Collection(splits.name, photos, _rows(paths, known, folder), splits.notes)
+
+
+def _says_what_is_what(options: LoadOptions) -> bool:
+    """Whether somebody knows of columns or folders that mean something: to pass them over would lose it."""
+    told = (options.image_column, options.label_column, options.label_separator, options.class_level)
+    return bool(options.splits) or any(value is not None for value in told)
 
 
 def _distinct_splits(splits: PhotoSplits) -> dict[str, datasets.Dataset]:

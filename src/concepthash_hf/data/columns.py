@@ -17,7 +17,7 @@ from typing import Any
 import datasets
 import pyarrow.compute as pc
 
-from .labels import inner_feature
+from .labels import NotForTrainingError, inner_feature
 from .split_names import split_of
 
 PATH_COLUMNS = (
@@ -177,7 +177,8 @@ def _only(found: list[str], features: datasets.Features, kind: str, what: str) -
     if len(found) == 1:
         return found[0]
     problem = f"several columns could hold {what}: {found}" if found else f"no column seems to hold {what}"
-    raise ValueError(f"{problem}; columns are {dict(features)}: say which with {kind}_column=...")
+    kind_of_error = NotForTrainingError if kind == "label" and not found else ValueError
+    raise kind_of_error(f"{problem}; columns are {dict(features)}: say which with {kind}_column=...")
 
 
 def _plain(name: str) -> str:

@@ -148,7 +148,8 @@ def _read(image: Any, row: int | None, finish: Callable[[Image.Image], Image.Ima
         else:
             mode = os.stat(source).st_mode
             _require(stat.S_ISREG(mode), "a directory" if stat.S_ISDIR(mode) else "a pipe or device, not a file")
-        with Image.open(source) as picture:
+        # opened here: what PIL opens by its path it may map into memory, with the sides of a turned photo swapped
+        with open(source, "rb") if isinstance(source, str) else source as file, Image.open(file) as picture:
             return finish(picture)
     except FileNotFoundError:
         reason = "no such file" + ("; names of files have to be UTF-8: rename it" if "\\x" in path else "")

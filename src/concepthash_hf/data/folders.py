@@ -10,7 +10,7 @@ import datasets
 
 from .bad_images import BadImageLog, OnBadImage
 from .columns import check_number_of_keys, to_dataset
-from .labels import tidy_name
+from .labels import NotForTrainingError, tidy_name
 from .pictures import IMAGE_SUFFIXES, PictureFinder, PictureFolder
 from .split_names import SPLIT_ALIASES, is_filler, splits_by_name
 
@@ -104,7 +104,7 @@ def read_class_folders(
     for split, photos in rows.items():
         if not photos:
             where = by_split[split][0].path
-            raise ValueError(
+            raise NotForTrainingError(
                 f"no pictures in class folders in {where}: expected a folder for each class with its pictures in it, "
                 f"e.g. {where / 'robin' / '1.jpg'}"
             )
@@ -193,7 +193,7 @@ def _class_folders(folder: PictureFolder, level: int | None) -> list[tuple[str, 
     if level is None:
         for child in folder.folders:
             if not child.pictures and len(child.folders) > 1:
-                raise ValueError(
+                raise NotForTrainingError(
                     f"which folders are the classes? In {folder.path} there is {_names(folder.folders)}, but "
                     f"{child.name!r} has no pictures itself, they lie in {_names(child.folders)} below it. Say which "
                     "folders name the classes: class_level=1 for the first, class_level=2 for those below them"
@@ -211,7 +211,7 @@ def _class_folders(folder: PictureFolder, level: int | None) -> list[tuple[str, 
 
 
 def _question(found: PictureFolder, what: str) -> ValueError:
-    return ValueError(
+    return NotForTrainingError(
         f"which folders of {found.path} are the photos to train on? {what}. Say so with train_split=... and, if there "
         "are, query_split=..., database_split=...: names of folders in the one that is given, or train_split='.' if "
         "all of them are classes"

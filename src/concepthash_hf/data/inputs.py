@@ -70,10 +70,12 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
 
 
 def _pictures(array: np.ndarray) -> list[Image.Image]:
+    if array.ndim >= 3 and array.shape[-1] == 1:  # grey, as OpenCV and Keras have it
+        array = array[..., 0]
     is_colour = array.ndim >= 3 and array.shape[-1] in (3, 4)
     if array.ndim - is_colour not in (2, 3) or 0 in array.shape:
         raise ValueError(
-            f"an array of photos is (H, W), (H, W, 3) or (H, W, 4), or a batch of those; got {array.shape}"
+            f"an array of photos is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a batch of those; got {array.shape}"
         )
     if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:
         array = (array * 255).round().astype(np.uint8)

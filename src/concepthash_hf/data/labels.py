@@ -14,6 +14,13 @@ Photos: TypeAlias = datasets.Dataset | datasets.IterableDataset
 _MOST_DIGITS = 18  # of whole numbers in 64 bits
 
 
+class NotForTrainingError(ValueError):
+    """Photos without classes that could be told apart, or with classes that could be read in several ways.
+
+    Nothing can be learned from them as they are; hashed they can be.
+    """
+
+
 def class_names_of(feature: datasets.ClassLabel | datasets.List) -> ClassNames:
     """Class names of a `ClassLabel` or a list of them."""
     return tuple(inner_feature(feature).names)

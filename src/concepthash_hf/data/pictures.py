@@ -25,7 +25,8 @@ OUTPUT_FILES = (
     {"model.trained.safetensors"},
     {"report.html", "gallery.png"},
 )
-SEARCH_PICTURE = "search.png"  # what examples/search.py leaves where it is run
+# what `concepthash search` and `concepthash explain` leave where they are run
+DRAWN = {"search.png", "explanation.png"}
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
@@ -68,7 +69,7 @@ class PictureFolder:
 class PictureFinder:
     """Looks through a folder.
 
-    Hidden files and folders, and what this package wrote (`OUTPUT_FILES`, `SEARCH_PICTURE`), are passed over.
+    Hidden files and folders, and what this package wrote (`OUTPUT_FILES`, `DRAWN`), are passed over.
 
     Args:
         root: the folder; symbolic links may point to anything below it.
@@ -106,12 +107,12 @@ class PictureFinder:
         for entry in listed:
             if entry.name.startswith(".") or (entry.is_symlink() and not self._may_follow(entry)):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 inside = self._look_into(Path(entry.path), (*above, here))
                 if inside.entries:
                     found.append(inside)
-            elif not above and entry.name == SEARCH_PICTURE:
-                self.ignored["pictures of searches"] += 1
+            elif not above and entry.name in DRAWN:
+                self.ignored["pictures drawn by this package"] += 1
             elif is_picture_name(entry.name):
                 found.append(as_text(entry.path))
             else:
@@ -119,14 +120,22 @@ class PictureFinder:
         return PictureFolder(folder, tuple(found))
 
     def _may_follow(self, link: os.DirEntry) -> bool:
-        if self._follow_symlinks or not (link.is_dir() or is_picture_name(link.name)):
+        if self._follow_symlinks or not (_is_folder(link) or is_picture_name(link.name)):
             return True
         target = os.path.realpath(link.path)
         if os.path.commonpath([target, self._real_root]) == self._real_root:
             return True
-        reason = f"a symbolic link that leaves the folder, to {as_text(target)}; follow_symlinks=True allows it"
+        if not os.path.exists(target):
+            reason = f"a symbolic link to {as_text(target)}, where nothing is"
+        else:
+            reason = f"a symbolic link that leaves the folder, to {as_text(target)}; follow_symlinks=True allows it"
         self._log.add(BadImageError.of(as_text(link.path), reason))
         return False
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is one, or a link to one; a link that leads nowhere is none, and no error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def is_picture_name(name: str) -> bool:

@@ -87,7 +87,7 @@ def read_table(
         if label_column is not None:
             require_columns(table.features, label_column=label_column)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise type(error)(f"{file}: {error}") from None
     table = _with_pictures(table, image_column, file)
     if label_separator is not None and label_column is not None:
         table = separated(table, label_column, label_separator)
