@@ -13,11 +13,19 @@ from common import stir
 from families import FAMILIES, PREFIX_TOKENS, SIZES, TEXT_KINDS, save_backbone, save_text_model, word_tokenizer
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, BertModel, Trainer, TrainingArguments, pipeline
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    BertModel,
+    CLIPImageProcessor,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionModel
 from concepthash_hf import backbones as product
-from concepthash_hf.base_models import load_vision_model
+from concepthash_hf.base_models import load_vision_model, processed_size
 from concepthash_hf.explain import explain_image
 from concepthash_hf.export import export_onnx
 from concepthash_hf.hub import add_code
@@ -217,6 +225,18 @@ def test_gradient_checkpointing_changes_nothing(folders):
 # files
 
 
+def test_photos_of_any_precision(folders):
+    some = photos(2)
+    codes = [
+        build(folders, dtype=weights).get_hash_codes(some.to(pixels))
+        for weights, pixels in (
+            *((torch.float32, torch.float64), (torch.float32, torch.float32)),
+            *((torch.bfloat16, torch.float32), (torch.bfloat16, torch.bfloat16)),
+        )
+    ]
+    assert torch.equal(codes[0], codes[1]) and torch.equal(codes[2], codes[3])
+
+
 @each_design
 def test_saved_and_loaded_it_is_the_same(folders, design, tmp_path):
     model, pixel_values = trained(build(folders, design)), photos()
@@ -338,6 +358,19 @@ def test_explanations_cards_pipeline_and_trainer(folders, family, tmp_path):
 
 
 # words
+
+
+@pytest.mark.parametrize(
+    ("fields", "side"),
+    [
+        ({"size": {"shortest_edge": 50}, "crop_size": 40}, 40),
+        ({"size": {"height": 50, "width": 50}, "do_center_crop": False}, 50),
+        ({"size": {"height": 50, "width": 40}, "do_center_crop": False}, None),
+        ({"size": {"shortest_edge": 50}, "do_center_crop": False}, None),
+    ],
+)
+def test_the_size_that_an_image_processor_makes(fields, side):
+    assert processed_size(CLIPImageProcessor(**fields)) == side
 
 
 @pytest.mark.parametrize("kind", TEXT_KINDS)

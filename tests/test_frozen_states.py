@@ -114,9 +114,7 @@ def test_what_cannot_be_kept(folders, tmp_path, monkeypatch):
             pass
         assert not list(tmp_path.iterdir())
 
-    refused(
-        build(folders, first_adapted_layer=0), Photos(), "no frozen layers to keep: adapters begin at layer 0"
-    )
+    refused(build(folders, first_adapted_layer=0), Photos(), "no frozen layers to keep: adapters begin at layer 0")
     refused(build(folders, freeze_backbone=False), Photos(), "freeze_backbone is False")
     refused(build(folders), Stream(), "cannot be kept of a stream")
     # a real disk is not filled for a test: one that says it has nothing left

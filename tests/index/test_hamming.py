@@ -19,7 +19,7 @@ import concepthash_hf.index.approximate as approximate
 import concepthash_hf.index.files as files
 import concepthash_hf.index.hamming as hamming
 from concepthash_hf import whole_files
-from concepthash_hf.index import CodeSpec, HammingIndex
+from concepthash_hf.index import CodeSpec, HammingIndex, open_index
 from concepthash_hf.index.approximate import InvertedLists
 
 from .oracle import check_search, concept_distances, random_codes
@@ -485,6 +485,54 @@ def test_a_model_is_not_written_over(tmp_path):
     with pytest.raises(ValueError, match="holds a model or something else with a config.json"):
         make().save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_the_card_is_that_of_the_codes(tmp_path):
+    """One that somebody has written stays with the index that it is about, however that grows."""
+    card = tmp_path / "README.md"
+    HammingIndex(CodeSpec(8, 2, "org/old")).save(tmp_path)
+    card.write_text(card.read_text() + "Mine.")
+    grown = HammingIndex.load(tmp_path)
+    grown.add(random_codes(3, 8))
+    grown.save(tmp_path)
+    assert "org/old" in card.read_text() and card.read_text().endswith("Mine.")
+    HammingIndex(CodeSpec(16, 4, "org/new")).save(tmp_path)
+    assert "org/new" in card.read_text() and "org/old" not in card.read_text() and "16 bits" in card.read_text()
+
+
+def test_places_as_paths_and_as_texts(tmp_path):
+    make(3).save(tmp_path / "a")
+    for place in (tmp_path / "a", [tmp_path / "a"], str(tmp_path / "a")):
+        assert len(open_index(place)) == 3
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ([{}, {}], "3 codes, got 2 rows"),
+        ([{"a": 1}, {"a": 2}], "3 codes, got 2 rows"),
+        (pa.table([[1, 2, 3]] * 2, ["a", "a"]), "a column twice: a, a"),
+    ],
+)
+def test_metadata_that_does_not_fit(metadata, message):
+    with pytest.raises(ValueError, match=message):
+        HammingIndex.from_codes(random_codes(3, 8), num_bits=8, num_concepts=2, metadata=metadata)
+
+
+def test_columns_are_called_by_texts():
+    index = HammingIndex.from_codes(
+        random_codes(2, 8), num_bits=8, num_concepts=2, metadata=[{1: "a"}, {1: "b", "c": 3}]
+    )
+    assert index.get_metadata([0, 1]) == [{"1": "a", "c": None}, {"1": "b", "c": 3}]
+
+
+def test_where_there_is_nothing():
+    index = make(3)
+    with pytest.raises(ValueError, match="nothing to search among: the index is empty, or no item has what was asked"):
+        index.where({"label": "nobody"}).search(random_codes(1, 20), 1)
+    without = HammingIndex.from_codes(random_codes(2, 8), num_bits=8, num_concepts=2)
+    with pytest.raises(ValueError, match="no column 'label'; there are none: the items have no metadata"):
+        without.where({"label": "wren"})
 
 
 def test_new_files_have_the_permissions_of_new_files(tmp_path):

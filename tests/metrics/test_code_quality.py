@@ -115,6 +115,13 @@ def test_a_single_code_has_no_pairs():
     assert json.loads(json.dumps(values)) == values
 
 
+def test_truth_values_are_two_classes(codes_and_labels):
+    codes, labels = codes_and_labels
+    is_first = labels == labels[0]
+    measured = [code_quality(codes, of, NUM_BITS, NUM_CONCEPTS, [0, 1]) for of in (is_first, is_first.astype(int))]
+    assert measured[0] == measured[1]
+
+
 def test_tensors_are_taken(codes_and_labels):
     codes, labels = codes_and_labels
     tensors = code_quality(
