@@ -46,11 +46,9 @@ def run_script(main: Callable[[], Any]) -> None:
         number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
         print(f"stopped by {number.name}: {printable(str(stop)) or _NOTHING_KEPT}", file=sys.stderr)
         sys.exit(128 + number)
-    except BrokenPipeError as error:
-        if not _nobody_reads():
-            sys.exit(f"error: {printable(_in_words(error))}")
-        sys.exit(141)  # 128 + SIGPIPE
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(141)  # 128 + SIGPIPE
         if not isinstance(error, _EXPLAINED) and not any(_is_of(error, *named) for named in _EXPLAINED_OF):
             raise
         message, status = f"error: {printable(_in_words(error))}", getattr(error, "exit_status", 1)

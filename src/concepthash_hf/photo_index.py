@@ -93,8 +93,11 @@ class Source:
         return replace(self, photos=str(photos), options=options).absolute()
 
     def save(self, folder: str | Path) -> None:
-        """Write it beside the index; no secrets."""
-        kwargs = {name: value for name, value in self.model_kwargs.items() if name != "token"}
+        """Write it beside the index: what JSON can hold, and no secret."""
+        plain = str | int | float | None
+        kwargs = {
+            name: value for name, value in self.model_kwargs.items() if name != "token" and isinstance(value, plain)
+        }
         write_object(Path(folder) / COLLECTION_FILE, asdict(replace(self, model_kwargs=kwargs)))
 
     @classmethod
