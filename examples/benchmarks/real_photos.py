@@ -6,9 +6,9 @@
 `linear_hash.py` adds the rows of the bare backbone.
 """
 
+import argparse
 import json
 import statistics
-import sys
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,14 @@ def setting(row: dict[str, Any]) -> tuple:
 
 def main() -> None:
     """Add the runs that are given; print all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="output folder of examples/train.py")
+    parser.add_argument("--note", help="what to know of their times, such as: shared with other work")
+    args = parser.parse_args()
+    note = {} if args.note is None else {"note": args.note}
     with ROWS.open("a") as file:
-        for run in sys.argv[1:]:
-            file.write(json.dumps(record(Path(run))) + "\n")
+        for run in args.runs:
+            file.write(json.dumps(record(run) | note) + "\n")
     print(table([json.loads(line) for line in ROWS.read_text().splitlines()]))
 
 
