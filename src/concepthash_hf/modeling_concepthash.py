@@ -389,8 +389,6 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                     f"{vision} has no text tower, which class names need: give text=..., such as "
                     f"{A_TEXT_MODEL!r}, or class_embeddings=..."
                 )
-        elif class_embeddings is not None and "id2label" not in config_kwargs:
-            config_kwargs = {"num_labels": len(class_embeddings)} | config_kwargs
         model = cls(config_on(vision, text, template, keep_text_model, preset, config_kwargs))
         load_bases(model)
         if class_names is not None and class_embeddings is None:
