@@ -238,7 +238,7 @@ def test_frozen_states_stand_for_the_photos_and_are_kept(dinov2, text, tmp_path)
         assert isinstance(kept, FrozenStates) and len(kept) == len(data)
         items = [kept[row] for row in (0, 25, 47)]
         size = sum(file.stat().st_size for file in tmp_path.iterdir())
-        assert size == pytest.approx(frozen_states_size(model, len(data)), rel=0.2)
+        assert size == pytest.approx(frozen_states_size(model, len(data)), abs=400)
         batch = torch.utils.data.default_collate(items)
         assert isinstance(batch["frozen_states"], RegionStates)
     assert not list(tmp_path.iterdir())
