@@ -141,6 +141,9 @@ assert type(AutoProcessor.from_pretrained({str(saved)!r})).__name__ == "CLIPImag
 
 
 def test_a_wrong_call_is_a_line_and_a_hint(typed, birds):
+    birds.rename(birds.with_name("birds.v2"))
+    assert "no index in outputs/index-birds.v2 yet" in typed("index", "birds.v2", status=2)[-1]
+    birds.with_name("birds.v2").rename(birds)
     assert typed("index", status=2)[-1] == "Error: Missing argument 'PHOTOS'."
     assert "there is no index in outputs/index-birds yet" in typed("index", birds, status=2)[-1]
     assert "Missing option '--index'" in typed("search", "owl", status=2)[-1]

@@ -436,6 +436,11 @@ def test_regions_are_learned_without_labels_the_same_every_time(dinov2, text):
         assert torch.equal(tensor, before[name]) != name.startswith("vision_model.read_out.head."), name
 
 
+def test_regions_of_no_photos(dinov2, text):
+    with pytest.raises(ValueError, match="no photos to learn regions from"):
+        learn_regions(build(dinov2, text), torch.utils.data.Subset(Photos(), []))
+
+
 def test_more_regions_than_patches_in_the_foreground():
     tokens = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
     views = (tokens, mirrored_patches(tokens))

@@ -107,6 +107,13 @@ def test_links_inside_are_followed_and_links_out_are_not(class_folders, draw, tm
     assert load_photos(class_folders, follow_symlinks=True).counts["train"] == 11
 
 
+def test_a_link_to_nothing_is_named_without_a_row(class_folders, tmp_path, caplog):
+    link = class_folders / "train" / "wren" / "link.png"
+    link.symlink_to(tmp_path / "nowhere.png")
+    load_photos(class_folders, on_bad_image="skip")
+    assert f"\n  {link}: a symbolic link to {tmp_path / 'nowhere.png'}, where nothing is" in caplog.text
+
+
 def test_linked_class_folder_out_of_the_folder(class_folders, draw, tmp_path):
     draw(tmp_path / "elsewhere" / "1.png")
     (class_folders / "train" / "dunnock").symlink_to(tmp_path / "elsewhere")

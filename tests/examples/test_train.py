@@ -21,6 +21,7 @@ from runs import WRITTEN, files_in, state_of
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig
 
 import concepthash_hf.data.load
+import concepthash_hf.presets as presets
 from concepthash_hf import BaselineModel, ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.data.toy_birds import SPECIES, draw_bird, toy_birds
@@ -367,6 +368,17 @@ def test_a_file_of_arguments(run, photos, clip, tmp_path, suffix):
     assert results["train_steps"] == 2
     model = ConceptHashModel.from_pretrained(output)
     assert (model.config.freeze_backbone, model.config.num_bits) == (False, 16)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(8, 1), (4, 2)])
+def test_the_preset_takes_as_many_steps_however_a_batch_is_divided(
+    run, photos, clip, tmp_path, monkeypatch, batch_size, accumulation
+):
+    monkeypatch.setattr(presets, "FAST_STEPS", 6)
+    monkeypatch.setattr(presets, "FAST_EPOCHS", 1)
+    words = ["--per_device_train_batch_size", batch_size, "--gradient_accumulation_steps", accumulation]
+    run("--dataset", photos, "--model_name_or_path", clip, *SMALL[4:], *words, "--output_dir", "out")
+    assert json.loads((tmp_path / "out" / "all_results.json").read_text())["train_steps"] == 6
 
 
 def test_a_file_keeps_the_recipe_of_the_toy_birds(run, few_toy_birds, tmp_path):

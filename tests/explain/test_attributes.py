@@ -51,6 +51,11 @@ def test_rare_values_are_left_out(bits):
     assert found[0].value == "11" and found[0].lift == 10
 
 
+def test_no_groups_are_none(bits):
+    crested = (np.arange(40) < 16)[:, None]
+    assert attribute_lifts(readings(ATTENTION, bits=bits), crested, ["crested"], groups=[]) == []
+
+
 def test_what_too_few_photos_show_is_left_out(bits):
     read, four = readings(ATTENTION, bits=bits), (np.arange(40) < 4)[:, None]
     assert attribute_lifts(read, four, ["x"], max_p_value=1) == []
