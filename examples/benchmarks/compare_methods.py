@@ -4,9 +4,10 @@
         --model_name_or_path path/to/dinov2-small --text_model_name_or_path path/to/clip --image_size 112
 
 Every run adds a JSON row to `method_rows.jsonl`; runs that are there already are left out, so that the same command
-goes on where it was stopped. `method_tables.py` makes tables and a picture of the rows. What training does not change,
-the layers before the adapters, is computed once for each set of photos and shared by all runs, for training and
-evaluation alike: no photo is augmented.
+goes on where it was stopped. The same command may run several times at once, as a GPU takes: each leaves out what
+another is at. `method_tables.py` makes tables and a picture of the rows. What training does not change, the layers
+before the adapters, is computed once for each set of photos and shared by all runs, for training and evaluation alike:
+no photo is augmented.
 
 Protocols: `seen`, trained on all classes, asked with the test photos, found in the training photos; `unseen`, trained
 on a half of the classes, asked with test photos of the other half, found among training photos of that half, and among
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
@@ -34,6 +36,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from filelock import FileLock, Timeout
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -52,6 +55,7 @@ from concepthash_hf.training import ConceptHashTrainingArguments, environment, t
 from concepthash_hf.whole_files import replacing
 
 ROWS = Path(__file__).with_name("method_rows.jsonl")
+LOCKS = "locks"  # in the cache: a file for each run that was begun
 BATCH_SIZE, EVAL_BATCH_SIZE = 32, 64
 CONCEPTHASH, PUBLISHED = "concepthash", "concepthash_paper"
 # the first say most, early
@@ -108,8 +112,8 @@ class Kept(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        value = torch.from_numpy(self.values[self.rows[index]].astype(np.float32))
-        return {self.name: value, "labels": self.labels[index]}
+        value = torch.from_numpy(self.values[self.rows[index]].copy())  # float16, which a model casts where it joins
+        return {self.name: value if self.name == "frozen_states" else value.float(), "labels": self.labels[index]}
 
 
 class Bench:
@@ -141,7 +145,11 @@ class Bench:
     def words(self) -> torch.Tensor:
         """Class embeddings `(C, t)`."""
         text = self.args.text_model_name_or_path
-        return embed_class_names(load_text_model(text), load_tokenizer(text), self.names, self.splits.template)
+        file = self.args.cache / f"{self.name}-{Path(text).name}-words.npy"
+        if not file.is_file():
+            words = embed_class_names(load_text_model(text), load_tokenizer(text), self.names, self.splits.template)
+            keep(file, words.numpy())
+        return torch.from_numpy(np.load(file))
 
     def trained_on(self, run: Run) -> np.ndarray:
         """Numbers of the classes that a run is trained on."""
@@ -206,9 +214,7 @@ class Bench:
         backbone = Path(self.args.model_name_or_path).name
         file = self.args.cache / f"{self.name}-{backbone}-{vision.image_size}-{depth}-{split}.npy"
         if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as part, part.open("wb") as opened:
-                np.save(opened, self._computed(model, split, depth, accelerator))
+            keep(file, self._computed(model, split, depth, accelerator))
         values = np.load(file, mmap_mode="r")
         name = "frozen_states" if depth else "pixel_values"
         return Kept(name, values, self.labels[split], np.arange(len(values)))
@@ -233,25 +239,50 @@ class Bench:
 def main() -> None:
     """Go through the runs that have no row yet."""
     args = parse_arguments()
-    done = set()
-    if args.output.exists():
-        done = {run_of(json.loads(line)) for line in args.output.read_text().splitlines()}
+    (args.cache / LOCKS).mkdir(parents=True, exist_ok=True)
     benches = [Bench(dataset, args) for dataset in args.dataset]
     for bench, run in planned(benches, args):
-        if run in done:
-            continue
-        about = f"{run.photos} {run.num_bits} bits, {run.method}, seed {run.seed}"
-        try:
-            model = bench.untrained(run)
-        except ValueError as error:
-            print(f"{about}: left out, {error}", flush=True)
-            continue
-        found = bench.measure(run, model)
-        with args.output.open("a") as file:
-            file.write(json.dumps(asdict(run) | found | circumstances(args)) + "\n")
-        maps = ", ".join(f"{side} {values['map']:.3f}" for side, values in found["measured"].items())
-        seconds = found["train_runtime"] + found["hash_runtime"]
-        print(f"{about}: mAP {maps}; {seconds:.0f} s", flush=True)
+        with nobody_else_at(run, args) as is_free:
+            if is_free and run not in done(args.output):
+                add_row(bench, run, args)
+
+
+def done(output: Path) -> set[Run]:
+    """The runs that have a row."""
+    return {run_of(json.loads(line)) for line in output.read_text().splitlines()} if output.exists() else set()
+
+
+@contextmanager
+def nobody_else_at(run: Run, args: argparse.Namespace) -> Iterator[bool]:
+    """Whether no other process has begun this run; while the context lasts, none will."""
+    name = "-".join(str(value) for value in asdict(run).values())
+    try:
+        with FileLock(args.cache / LOCKS / name, timeout=0):
+            yield True
+    except Timeout:
+        yield False
+
+
+def add_row(bench: Bench, run: Run, args: argparse.Namespace) -> None:
+    """Do a run, print how it went, and write its row."""
+    about = f"{run.photos} {run.num_bits} bits, {run.method}, seed {run.seed}"
+    try:
+        model = bench.untrained(run)
+    except ValueError as error:
+        print(f"{about}: left out, {error}", flush=True)
+        return
+    found = bench.measure(run, model)
+    with args.output.open("a") as file:
+        file.write(json.dumps(asdict(run) | found | circumstances(args)) + "\n")
+    maps = ", ".join(f"{side} {values['map']:.3f}" for side, values in found["measured"].items())
+    seconds = found["train_runtime"] + found["hash_runtime"]
+    print(f"{about}: mAP {maps}; {seconds:.0f} s", flush=True)
+
+
+def keep(file: Path, values: np.ndarray) -> None:
+    """Write what all runs share, whole or not at all."""
+    with replacing(file) as part, part.open("wb") as opened:
+        np.save(opened, values)
 
 
 def parse_arguments() -> argparse.Namespace:

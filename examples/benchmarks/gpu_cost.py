@@ -1,0 +1,209 @@
+"""What hashing and training give on a GPU, in photos per second, beside the bare backbone: as it is, and compiled.
+
+    python examples/benchmarks/gpu_cost.py --output examples/benchmarks/gpu_cost.json
+
+In bfloat16 (hashing with such weights, training under autocast), 64 bits, 4 concepts, random weights. Every model is
+compiled in a process of its own, all side by side; then they are measured one at a time. A bare backbone has nothing
+to train: its step is forward, and backward to the photos.
+"""
+
+import argparse
+import copy
+import itertools
+import json
+import multiprocessing
+import os
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from threading import BrokenBarrierError
+from typing import Any
+
+import torch
+import transformers
+from hashing_cost import SHAPES
+from torch import Tensor, nn
+from training_cost import CLASSES, new_model
+
+import concepthash_hf
+from concepthash_hf.backbones import family_of
+
+MODELS = ("bare", "fast", "paper")
+DEFAULT = ("clip-vit-b-32", "vit-b-16", "clip-vit-l-14", "dinov2-small")
+DEVICE = "cuda"
+BUSY = 1.5  # seconds of training over which the utilisation is asked for
+PATIENCE = 150  # seconds that one waits for the slowest to compile
+Step = Callable[[Tensor], object]
+# of a process: where it waits until all others have compiled, and until no other is measured
+barrier: Any
+lock: Any
+
+
+def main() -> None:
+    """Compile, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(DEFAULT))
+    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--output", type=Path, default=Path("outputs/gpu_cost.json"))
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("error: there is no GPU; hashing_cost.py and training_cost.py measure a CPU")
+    results = {
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "batch_size": args.batch_size,
+        "repeats": args.repeats,
+        "seed": 0,
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "concepthash_hf": concepthash_hf.__version__,
+        "rows": [],
+    }
+    jobs = list(itertools.product(args.shapes, MODELS))
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # of a process, of which there are many
+    spawn = multiprocessing.get_context("spawn")
+    shared = spawn.Barrier(len(jobs)), spawn.Lock()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(len(jobs), spawn, share, shared) as pool:
+        running = [pool.submit(measure_model, *job, args.batch_size, args.repeats) for job in jobs]
+        for done in as_completed(running):
+            results["rows"].append(done.result())
+            print(results["rows"][-1], flush=True)
+            args.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def share(*shared: Any) -> None:
+    """In a new process: what it shares with the others."""
+    global barrier, lock
+    barrier, lock = shared
+
+
+def measure_model(shape: str, name: str, batch_size: int, repeats: int) -> dict[str, Any]:
+    """A row: photos per second, seconds of compiling, how busy the GPU is, the largest batch."""
+    row: dict[str, Any] = {"shape": shape, "model": name}
+    photos = pixels(shape, batch_size)
+    steps = steps_of(new(shape, name).to(DEVICE))
+    for doing in steps:
+        started = time.perf_counter()
+        steps[doing](photos)
+        torch.cuda.synchronize()
+        row[f"{doing}_first_seconds"] = round(time.perf_counter() - started, 1)
+    torch.cuda.empty_cache()
+    try:
+        barrier.wait(PATIENCE)
+    except BrokenBarrierError:
+        print(f"{shape}, {name}: measured while another is compiled", flush=True)
+    with lock:
+        for doing, step in steps.items():
+            row[f"{doing}_photos_per_second"] = round(batch_size / seconds(step, photos, repeats), 1)
+        row["utilisation_in_training"] = utilisation(steps["training"], photos)
+        row["largest_training_batch"] = largest_batch(steps["training"], shape, batch_size)
+        torch.cuda.empty_cache()
+    return row
+
+
+def steps_of(model: nn.Module) -> dict[str, Step]:
+    """What is measured of a model, each as it is and compiled."""
+    tower = copy.deepcopy(getattr(model, "vision_model", model) if trained_of(model) else model).bfloat16().eval()
+    if trained_of(model):
+        tower.hash_head.batch_norm.float()
+    return {
+        "hashing": hashing(tower),
+        "training": training(model),
+        "compiled_hashing": hashing(torch.compile(tower)),
+        "compiled_training": training(torch.compile(model)),
+    }
+
+
+def hashing(tower: nn.Module) -> Step:
+    """A forward pass in evaluation mode, weights in bfloat16."""
+
+    def run(photos: Tensor) -> None:
+        with torch.inference_mode():
+            tower(photos.bfloat16())
+
+    return run
+
+
+def training(model: nn.Module) -> Step:
+    """Forward, losses, backward and AdamW; of a bare backbone, forward and backward to the photos."""
+    trained = trained_of(model)
+    optimizer = torch.optim.AdamW(trained, 1e-4, fused=True) if trained else None
+    model.train(bool(trained))
+
+    def run(photos: Tensor) -> None:
+        with torch.autocast(DEVICE, torch.bfloat16):
+            if optimizer is None:
+                loss = model(photos.requires_grad_()).last_hidden_state.sum()
+            else:
+                loss = model(photos, labels=torch.arange(len(photos), device=DEVICE) % CLASSES).loss
+        loss.backward()
+        photos.grad = None
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def trained_of(model: nn.Module) -> list[nn.Parameter]:
+    """All that a training changes."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def new(shape: str, name: str) -> nn.Module:
+    """The bare backbone, frozen; or a model by a preset."""
+    torch.manual_seed(0)
+    backbone = SHAPES[shape]
+    if name != "bare":
+        return new_model(name, backbone)
+    family = family_of(backbone)
+    return family.model(backbone, **(family.model_kwargs or {})).requires_grad_(False)
+
+
+def pixels(shape: str, number: int) -> Tensor:
+    """Noise in place of photos."""
+    size = SHAPES[shape].image_size
+    return torch.randn(number, 3, size, size, device=DEVICE)
+
+
+def seconds(step: Step, photos: Tensor, repeats: int) -> float:
+    """The median, after three calls that do not count."""
+    times = []
+    for repeat in range(-3, repeats):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        step(photos)
+        torch.cuda.synchronize()
+        if repeat >= 0:
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def utilisation(step: Step, photos: Tensor) -> int:
+    """Per cent of the time in which the GPU computes anything, as it says itself."""
+    until = time.perf_counter() + BUSY
+    while time.perf_counter() < until:
+        step(photos)
+        torch.cuda.synchronize()
+    return torch.cuda.utilization()
+
+
+def largest_batch(step: Step, shape: str, batch_size: int) -> int:
+    """How many photos a training step takes: the batch size, doubled for as long as memory lasts."""
+    while True:
+        torch.cuda.empty_cache()
+        try:
+            step(pixels(shape, 2 * batch_size))
+        except torch.OutOfMemoryError:
+            return batch_size
+        batch_size *= 2
+
+
+if __name__ == "__main__":
+    main()

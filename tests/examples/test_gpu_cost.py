@@ -1,0 +1,46 @@
+"""examples/benchmarks/gpu_cost.py without a GPU, on a model of toy size."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPVisionConfig, Dinov2Config
+
+BENCHMARKS = Path(__file__).parents[2] / "examples" / "benchmarks"
+TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 16}
+
+
+@pytest.fixture
+def gpu_cost(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_cost
+
+    shapes = {"clip": CLIPVisionConfig(**TINY, patch_size=8), "dinov2": Dinov2Config(**TINY, patch_size=8)}
+    monkeypatch.setattr(gpu_cost, "SHAPES", shapes)
+    monkeypatch.setattr(gpu_cost, "DEVICE", "cpu")
+    # a compiler is not what is tested
+    monkeypatch.setattr(gpu_cost.torch, "compile", partial(torch.compile, backend="eager"))
+    return gpu_cost
+
+
+@pytest.mark.parametrize("shape", ["clip", "dinov2"])
+@pytest.mark.parametrize("name", ["bare", "fast", "paper"])
+def test_all_that_is_measured_runs(gpu_cost, shape, name):
+    model = gpu_cost.new(shape, name)
+    trained = {key: value.clone() for key, value in model.named_parameters() if value.requires_grad}
+    steps = gpu_cost.steps_of(model)
+    assert list(steps) == ["hashing", "training", "compiled_hashing", "compiled_training"]
+    for doing, step in steps.items():
+        before = {key: value.detach().clone() for key, value in model.named_parameters()}
+        step(gpu_cost.pixels(shape, 6))
+        changed = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+        assert bool(changed) == (name != "bare" and "training" in doing)
+        assert changed <= set(trained)
+
+
+def test_without_a_gpu_it_says_so(run_script):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit, match="there is no GPU"):
+        run_script(BENCHMARKS / "gpu_cost.py")
