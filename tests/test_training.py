@@ -730,6 +730,26 @@ def test_a_tracker_that_is_not_installed_is_known_before_the_run(tmp_path):
         arguments(tmp_path, report_to=name)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_scaled_step_that_overflows_leaves_nothing(tmp_path, optimizer):
+    """fp16 nearly always skips its first steps: those after it are as if they had never been."""
+    photos, labels = TinyPhotos(8).photos, torch.arange(8) % 4
+    weights = []
+    for factors in ([math.inf, 1, 1], [1, 1]):
+        model = untrained(dropout=0.0)
+        optimizing = training._make_optimizer(model, arguments(tmp_path, optimizer=optimizer), scaled=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        for factor in factors:
+            scaler.scale(model(photos, labels=labels).loss * factor).backward()
+            scaler.step(optimizing)
+            scaler.update()
+            optimizing.zero_grad()
+        weights.append(torch.cat([parameter.flatten() for parameter in model.trainable_parameters()]))
+    assert (weights[0] - weights[1]).abs().max() < 1e-4
+    before = torch.cat([parameter.flatten() for parameter in untrained(dropout=0.0).trainable_parameters()])
+    assert (weights[0] - before).abs().max() > 1e-2
+
+
 @pytest.fixture
 def precious(tmp_path) -> Path:
     """A folder with somebody's work in it."""

@@ -2,25 +2,22 @@
 
     python examples/benchmarks/gpu_cost.py --output examples/benchmarks/gpu_cost.json
 
-In bfloat16 (hashing with such weights, training under autocast), 64 bits, 4 concepts, random weights. Every model is
-compiled in a process of its own, all side by side; then they are measured one at a time. A bare backbone has nothing
+In bfloat16 (hashing with such weights, training under autocast), 64 bits, 4 concepts, random weights. The models of a
+shape are compiled in a process each, side by side; then they are measured one at a time. A bare backbone has nothing
 to train: its step is forward, and backward to the photos.
 """
 
 import argparse
 import copy
-import itertools
 import json
 import multiprocessing
-import os
 import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from threading import BrokenBarrierError
 from typing import Any
 
 import torch
@@ -36,7 +33,6 @@ MODELS = ("bare", "fast", "paper")
 DEFAULT = ("clip-vit-b-32", "vit-b-16", "clip-vit-l-14", "dinov2-small")
 DEVICE = "cuda"
 BUSY = 1.5  # seconds of training over which the utilisation is asked for
-PATIENCE = 150  # seconds that one waits for the slowest to compile
 Step = Callable[[Tensor], object]
 # of a process: where it waits until all others have compiled, and until no other is measured
 barrier: Any
@@ -47,7 +43,7 @@ def main() -> None:
     """Compile, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(DEFAULT))
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--output", type=Path, default=Path("outputs/gpu_cost.json"))
     args = parser.parse_args()
@@ -64,17 +60,21 @@ def main() -> None:
         "concepthash_hf": concepthash_hf.__version__,
         "rows": [],
     }
-    jobs = list(itertools.product(args.shapes, MODELS))
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # of a process, of which there are many
-    spawn = multiprocessing.get_context("spawn")
-    shared = spawn.Barrier(len(jobs)), spawn.Lock()
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(len(jobs), spawn, share, shared) as pool:
-        running = [pool.submit(measure_model, *job, args.batch_size, args.repeats) for job in jobs]
-        for done in as_completed(running):
-            results["rows"].append(done.result())
-            print(results["rows"][-1], flush=True)
-            args.output.write_text(json.dumps(results, indent=2) + "\n")
+    for shape in args.shapes:
+        for row in measure_shape(shape, args.batch_size, args.repeats):
+            results["rows"].append(row)
+            print(row, flush=True)
+        args.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure_shape(shape: str, batch_size: int, repeats: int) -> list[dict[str, Any]]:
+    """A row for each model."""
+    spawn = multiprocessing.get_context("spawn")
+    shared = spawn.Barrier(len(MODELS)), spawn.Lock()
+    with ProcessPoolExecutor(len(MODELS), spawn, share, shared) as pool:
+        running = [pool.submit(measure_model, shape, name, batch_size, repeats) for name in MODELS]
+        return [each.result() for each in running]
 
 
 def share(*shared: Any) -> None:
@@ -86,18 +86,17 @@ def share(*shared: Any) -> None:
 def measure_model(shape: str, name: str, batch_size: int, repeats: int) -> dict[str, Any]:
     """A row: photos per second, seconds of compiling, how busy the GPU is, the largest batch."""
     row: dict[str, Any] = {"shape": shape, "model": name}
-    photos = pixels(shape, batch_size)
-    steps = steps_of(new(shape, name).to(DEVICE))
-    for doing in steps:
-        started = time.perf_counter()
-        steps[doing](photos)
-        torch.cuda.synchronize()
-        row[f"{doing}_first_seconds"] = round(time.perf_counter() - started, 1)
-    torch.cuda.empty_cache()
     try:
-        barrier.wait(PATIENCE)
-    except BrokenBarrierError:
-        print(f"{shape}, {name}: measured while another is compiled", flush=True)
+        photos = pixels(shape, batch_size)
+        steps = steps_of(new(shape, name).to(DEVICE))
+        for doing, step in steps.items():
+            started = time.perf_counter()
+            step(photos)
+            torch.cuda.synchronize()
+            row[f"{doing}_first_seconds"] = round(time.perf_counter() - started, 1)
+        torch.cuda.empty_cache()
+    finally:
+        barrier.wait()
     with lock:
         for doing, step in steps.items():
             row[f"{doing}_photos_per_second"] = round(batch_size / seconds(step, photos, repeats), 1)

@@ -326,7 +326,9 @@ class _Run:
             collate_fn=collate_fn,
         )
         frozen = fingerprint(frozen_weights(model))[:16]  # of whole weights, before they may be shared out
-        self.model, self.optimizer, self.loader = accelerator.prepare(model, _make_optimizer(model, args), loader)
+        self.model, self.optimizer, self.loader = accelerator.prepare(
+            model, _make_optimizer(model, args, scaled=accelerator.scaler is not None), loader
+        )
         self.unwrapped: HashingPreTrainedModel = accelerator.unwrap_model(self.model)
         self.steps_per_epoch = None if isinstance(dataset, IterableDataset) else len(self.loader)
         if self.steps_per_epoch is None and args.lr_schedule == "step":
@@ -685,11 +687,17 @@ def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:
     )
 
 
-def _make_optimizer(model: HashingPreTrainedModel, args: ConceptHashTrainingArguments) -> torch.optim.Optimizer:
+def _make_optimizer(
+    model: HashingPreTrainedModel, args: ConceptHashTrainingArguments, *, scaled: bool
+) -> torch.optim.Optimizer:
+    """`scaled`: whether the loss is, as in fp16, and steps whose gradients overflow are skipped."""
     parameters = list(model.trainable_parameters())
     if args.optimizer == "adamw":
         return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay, fused=True)
-    return torch.optim.SGD(parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay, fused=True)
+    # a fused SGD (torch 2.14) whose first step is skipped goes on with momentum that nobody has set
+    return torch.optim.SGD(
+        parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay, fused=not scaled
+    )
 
 
 def _on_record(args: ConceptHashTrainingArguments) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from data.conftest import draw  # noqa: F401
 from data.test_archives import aircraft, cars, cub, nabirds  # noqa: F401
 from families import save_backbone
+from filelock import FileLock
 from PIL import Image
 
 from concepthash_hf.data.toy_birds import SPECIES, draw_bird
@@ -72,9 +73,10 @@ def test_every_method_has_its_row(compare, toys, run_script, tmp_path):
     assert trained == {name for name in ALL if name not in METHODS or METHODS[name].objective}
     # pixels for the published recipe, which adapts all layers; tokens where adapters begin; the CLS token
     assert {file.name for file in (tmp_path / "cache").glob("*.npy")} == {
-        f"birds-dinov2-40-{depth}-{split}.npy" for depth in (0, 2, 3) for split in ("train", "query")
+        "birds-clip-words.npy",
+        *(f"birds-dinov2-40-{depth}-{split}.npy" for depth in (0, 2, 3) for split in ("train", "query")),
     }
-    caches = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    caches = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.npy")}
 
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     (tmp_path / "rows.jsonl").write_text("\n".join(lines[:-1]) + "\n")
@@ -82,7 +84,7 @@ def test_every_method_has_its_row(compare, toys, run_script, tmp_path):
     assert again.count("mAP seen@seen") == 1
     redone, before = rows_in(tmp_path)[-1], json.loads(lines[-1])
     assert redone["method"] == before["method"] and redone["measured"] == before["measured"]
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()} == caches
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.npy")} == caches
 
     printed = run_script(BENCHMARKS / "method_tables.py", tmp_path / "rows.jsonl", "--figure", tmp_path / "table.png")
     lines = [line for line in printed.splitlines() if line.startswith("|")]
@@ -126,6 +128,7 @@ def test_a_clip_and_ablations(compare, toys, tmp_path):
     assert len(rows["concepthash-2_concepts"]["measured"]["seen@seen"]["map_alone"]) == 2
     assert rows["concepthash-fine_tuned"]["trainable_parameters"] > rows["concepthash"]["trainable_parameters"]
     assert {file.name for file in (tmp_path / "cache").glob("*.npy")} == {
+        "birds-clip-words.npy",
         "birds-clip-32-0-train.npy",
         "birds-clip-32-0-query.npy",
     }
@@ -142,6 +145,17 @@ def test_official_archives(compare, toys, request, archive, name, tmp_path):
         (name, "concepthash"),
         (name, "csq"),
     ]
+
+
+def test_several_at_once(compare, toys, tmp_path):
+    """A run that another process is at is left to it, and done later if it had no row in the end."""
+    words = ["--model_name_or_path", toys / "dinov2", "--method", "pca", "itq"]
+    compare(*words, "--method", "lsh")
+    with FileLock(tmp_path / "cache" / "locks" / "birds-dinov2-None-3-8-pca-42-seen"):
+        compare(*words)
+    assert [row["method"] for row in rows_in(tmp_path)] == ["lsh", "itq"]
+    compare(*words)
+    assert [row["method"] for row in rows_in(tmp_path)] == ["lsh", "itq", "pca"]
 
 
 def test_an_unknown_method(compare, toys):
