@@ -3,7 +3,8 @@
     python examples/benchmarks/method_tables.py                        # of method_rows.jsonl
     python examples/benchmarks/method_tables.py rows.jsonl --figure methods.png
 
-A table for each set of photos and protocol; means over seeds, whose number stands in brackets where there are several.
+A table for each set of photos and protocol, and one for what was changed of ConceptHash; means over seeds, whose
+number stands in brackets where there are several.
 """
 
 import argparse
@@ -32,7 +33,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="where the picture goes: mAP against bits")
     args = parser.parse_args()
     rows = read(args.rows)
-    print("\n\n".join(f"{heading(group[0])}\n\n{table(group)}" for group in groups(rows).values()))
+    tables = [f"{heading(of_it[0])}\n\n{table(of_it)}" for of_it in groups(unchanged(rows)).values()]
+    tables += [f"{heading(of_it[0], ', ablations')}\n\n{table(of_it)}" for of_it in groups(ablations(rows)).values()]
+    print("\n\n".join(tables))
     if args.figure:
         figure(rows).savefig(args.figure, dpi=160)
 
@@ -45,6 +48,22 @@ def read(file: Path) -> Rows:
     return [run | {"side": side} | found for run in runs for side, found in run["measured"].items()]
 
 
+def unchanged(rows: Rows) -> Rows:
+    """Rows of methods as they are, and of ConceptHash as it is."""
+    return [row for row in rows if "-" not in row["method"]]
+
+
+def ablations(rows: Rows) -> Rows:
+    """Rows of ConceptHash with something changed, and beside each, ConceptHash as it is with as many bits."""
+    changed = [row for row in rows if "-" in row["method"]]
+
+    def place(row: dict[str, Any]) -> tuple:
+        return (*(row[name] for name in SETTING), row["side"], row["num_bits"])
+
+    places = {place(row) for row in changed}
+    return changed + [row for row in rows if row["method"] == "concepthash" and place(row) in places]
+
+
 def groups(rows: Rows) -> dict[tuple, Rows]:
     """Rows that are compared with each other."""
     found = defaultdict(list)
@@ -53,10 +72,10 @@ def groups(rows: Rows) -> dict[tuple, Rows]:
     return dict(found)
 
 
-def heading(row: dict[str, Any]) -> str:
+def heading(row: dict[str, Any], about: str = "") -> str:
     """What a table is of."""
     size = f", {row['size']} px" if row["size"] else ""
-    return f"### {row['photos']}, {row['side']}: {row['backbone']}{size}, {row['steps']} steps, batch 32"
+    return f"### {row['photos']}, {row['side']}{about}: {row['backbone']}{size}, {row['steps']} steps, batch 32"
 
 
 def table(rows: Rows) -> str:
@@ -74,10 +93,15 @@ def table(rows: Rows) -> str:
 
 
 def figure(rows: Rows) -> plt.Figure:
-    """A panel for each table of the most lengths: mAP against bits, ConceptHash in front."""
-    tables = list(groups([row for row in rows if "-" not in row["method"]]).values())
-    most = max(len(lengths(of_it)) for of_it in tables)
-    shown = [of_it for of_it in tables if len(lengths(of_it)) == most]
+    """Draw mAP against bits, ConceptHash in front: a panel for each set of photos, of its longest training.
+
+    Of the sets and protocols that have the most lengths.
+    """
+    longest: dict[tuple, Rows] = {}
+    for setting, of_it in sorted(groups(unchanged(rows)).items(), key=effort):
+        longest[setting[0], setting[-1]] = of_it
+    most = max(len(lengths(of_it)) for of_it in longest.values())
+    shown = [of_it for of_it in longest.values() if len(lengths(of_it)) == most]
     of_method = by_method([row for of_it in shown for row in of_it])
     with plt.rc_context(STYLE):
         drawn, panels = plt.subplots(
@@ -107,6 +131,12 @@ def figure(rows: Rows) -> plt.Figure:
         panels[0][0].set(ylabel="mAP over the whole ranking", ylim=(0, 1))
         drawn.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center")
     return drawn
+
+
+def effort(group: tuple[tuple, Rows]) -> tuple[int, int]:
+    """Steps, and pixels, of runs that are compared with each other."""
+    row = group[1][0]
+    return row["steps"], row["size"] or 0
 
 
 def by_method(rows: Rows) -> dict[str, Rows]:

@@ -119,13 +119,20 @@ def test_classes_never_seen(compare, toys, tmp_path):
     assert losses[0] != losses[1]  # another seed
 
 
-def test_a_clip_and_ablations(compare, toys, tmp_path):
+def test_a_clip_and_ablations(compare, toys, run_script, tmp_path):
     """CLIP's adapters begin at its first layer: pixels are kept, and its own words read."""
     ablations = [f"concepthash-{name}" for name in ("random_words", "no_concept", "2_concepts", "fine_tuned")]
     compare("--model_name_or_path", toys / "clip", "--method", "concepthash", "hashnet", *ablations)
     rows = {row["method"]: row for row in rows_in(tmp_path)}
     assert set(rows) == {"concepthash", "hashnet", *ablations}
     assert len(rows["concepthash-2_concepts"]["measured"]["seen@seen"]["map_alone"]) == 2
+    printed = run_script(BENCHMARKS / "method_tables.py", tmp_path / "rows.jsonl")
+    of_methods, of_ablations = (table.splitlines() for table in printed.strip().split("\n\n")[1::2])
+    assert {line.split(" | ")[0] for line in of_methods[2:]} == {"| **ConceptHash**", "| HashNet"}
+    assert {line.split(" | ")[0] for line in of_ablations[2:]} == {
+        "| **ConceptHash**",
+        *(f"| ConceptHash, {name}" for name in ("random words", "no concept", "2 concepts", "fine tuned")),
+    }
     assert rows["concepthash-fine_tuned"]["trainable_parameters"] > rows["concepthash"]["trainable_parameters"]
     assert {file.name for file in (tmp_path / "cache").glob("*.npy")} == {
         "birds-clip-words.npy",
