@@ -2,21 +2,20 @@
 
     python examples/benchmarks/gpu_cost.py --output examples/benchmarks/gpu_cost.json
 
-In bfloat16 (hashing with such weights, training under autocast), 64 bits, 4 concepts, random weights. The models of a
-shape are compiled in a process each, side by side; then they are measured one at a time. A bare backbone has nothing
-to train: its step is forward, and backward to the photos.
+In bfloat16 (hashing with such weights, training under autocast), 64 bits, 4 concepts, random weights. A bare backbone
+has nothing to train: its step is forward, and backward to the photos. Compiling takes minutes the first time; torch
+keeps what it has compiled, so that several processes may do that side by side, a shape each, before one measures all.
 """
 
 import argparse
 import copy
 import json
-import multiprocessing
 import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,6 @@ DEFAULT = ("clip-vit-b-32", "vit-b-16", "clip-vit-l-14", "dinov2-small")
 DEVICE = "cuda"
 BUSY = 1.5  # seconds of training over which the utilisation is asked for
 Step = Callable[[Tensor], object]
-# of a process: where it waits until all others have compiled, and until no other is measured
-barrier: Any
-lock: Any
 
 
 def main() -> None:
@@ -48,7 +44,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/gpu_cost.json"))
     args = parser.parse_args()
     if not torch.cuda.is_available():
-        raise SystemExit("error: there is no GPU; hashing_cost.py and training_cost.py measure a CPU")
+        raise SystemExit("error: there is no GPU; hashing_cost.py and training_cost.py measure on a CPU")
     results = {
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "batch_size": args.batch_size,
@@ -61,48 +57,24 @@ def main() -> None:
         "rows": [],
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    for shape in args.shapes:
-        for row in measure_shape(shape, args.batch_size, args.repeats):
-            results["rows"].append(row)
-            print(row, flush=True)
+    for shape, name in product(args.shapes, MODELS):
+        results["rows"].append(measure_model(shape, name, args.batch_size, args.repeats))
+        print(results["rows"][-1], flush=True)
         args.output.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def measure_shape(shape: str, batch_size: int, repeats: int) -> list[dict[str, Any]]:
-    """A row for each model."""
-    spawn = multiprocessing.get_context("spawn")
-    shared = spawn.Barrier(len(MODELS)), spawn.Lock()
-    with ProcessPoolExecutor(len(MODELS), spawn, share, shared) as pool:
-        running = [pool.submit(measure_model, shape, name, batch_size, repeats) for name in MODELS]
-        return [each.result() for each in running]
-
-
-def share(*shared: Any) -> None:
-    """In a new process: what it shares with the others."""
-    global barrier, lock
-    barrier, lock = shared
-
-
 def measure_model(shape: str, name: str, batch_size: int, repeats: int) -> dict[str, Any]:
-    """A row: photos per second, seconds of compiling, how busy the GPU is, the largest batch."""
+    """A row: seconds of each first step, photos per second, how busy the GPU is, the largest batch."""
+    torch.compiler.reset()
     row: dict[str, Any] = {"shape": shape, "model": name}
-    try:
-        photos = pixels(shape, batch_size)
-        steps = steps_of(new(shape, name).to(DEVICE))
-        for doing, step in steps.items():
-            started = time.perf_counter()
-            step(photos)
-            torch.cuda.synchronize()
-            row[f"{doing}_first_seconds"] = round(time.perf_counter() - started, 1)
-        torch.cuda.empty_cache()
-    finally:
-        barrier.wait()
-    with lock:
-        for doing, step in steps.items():
-            row[f"{doing}_photos_per_second"] = round(batch_size / seconds(step, photos, repeats), 1)
-        row["utilisation_in_training"] = utilisation(steps["training"], photos)
-        row["largest_training_batch"] = largest_batch(steps["training"], shape, batch_size)
-        torch.cuda.empty_cache()
+    photos = pixels(shape, batch_size)
+    steps = steps_of(new(shape, name).to(DEVICE))
+    for doing, step in steps.items():
+        row[f"{doing}_first_seconds"] = round(seconds(step, photos, 1, warm_up=0), 1)
+        row[f"{doing}_photos_per_second"] = round(batch_size / seconds(step, photos, repeats), 1)
+    row["utilisation_in_training"] = utilisation(steps["training"], photos)
+    row["largest_training_batch"] = largest_batch(steps["training"], shape, batch_size)
+    torch.cuda.empty_cache()
     return row
 
 
@@ -171,10 +143,10 @@ def pixels(shape: str, number: int) -> Tensor:
     return torch.randn(number, 3, size, size, device=DEVICE)
 
 
-def seconds(step: Step, photos: Tensor, repeats: int) -> float:
-    """The median, after three calls that do not count."""
+def seconds(step: Step, photos: Tensor, repeats: int, warm_up: int = 3) -> float:
+    """The median, after some calls that do not count."""
     times = []
-    for repeat in range(-3, repeats):
+    for repeat in range(-warm_up, repeats):
         torch.cuda.synchronize()
         started = time.perf_counter()
         step(photos)

@@ -39,6 +39,26 @@ def test_all_that_is_measured_runs(gpu_cost, shape, name):
         assert changed <= set(trained)
 
 
+def test_a_row(gpu_cost, monkeypatch):
+    """Memory for 64 photos, in place of a GPU's."""
+    pixels = gpu_cost.pixels
+
+    def pixels_that_fit(shape, number):
+        if number > 64:
+            raise torch.OutOfMemoryError
+        return pixels(shape, number)
+
+    monkeypatch.setattr(gpu_cost, "pixels", pixels_that_fit)
+    monkeypatch.setattr(gpu_cost, "BUSY", 0.01)
+    for name, gives in (("synchronize", None), ("empty_cache", None), ("utilization", 97)):
+        monkeypatch.setattr(torch.cuda, name, lambda gives=gives: gives)
+    row = gpu_cost.measure_model("clip", "fast", 16, 2)
+    assert row.pop("largest_training_batch") == 64 and row.pop("utilisation_in_training") == 97
+    assert (row.pop("shape"), row.pop("model")) == ("clip", "fast")
+    assert all(value >= 0 for value in row.values()) and len(row) == 8
+    assert row["compiled_hashing_first_seconds"] > row["hashing_first_seconds"]
+
+
 def test_without_a_gpu_it_says_so(run_script):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
