@@ -53,6 +53,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         method = first["method"] + (f", {first['num_concepts']} concepts" if first.get("num_concepts", 4) != 4 else "")
         if first["method"] == "fast" and not first.get("start_at_cls"):  # the first rows do not say: all were so
             method += ", tokens alone"
+        if first["method"] == "fast" and first["augmentation"] != "none":
+            method += f", crops as in {first['augmentation']}"
         minutes = [(run["train_runtime"] + run.get("cache_runtime", 0)) / 60 for run in runs if "train_runtime" in run]
         threads = first.get("threads", 2)
         where = "H100" if "H100" in first["device"] else f"{threads} thread{'s' if threads > 1 else ''}"
@@ -71,6 +73,7 @@ def setting(row: dict[str, Any]) -> tuple:
     """What is the same for the runs of one line."""
     order = ["float neighbours", "linear hash", "paper", "fast"]
     names = ("photos", "backbone", "size", "num_bits", "num_concepts", "device", "num_train_epochs", "start_at_cls")
+    names += ("augmentation",)
     return (*(str(row.get(name)) for name in names[:3]), order.index(row["method"]), *(str(row.get(n)) for n in names))
 
 

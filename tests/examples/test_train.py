@@ -229,6 +229,7 @@ def test_class_folders_and_a_clip(saved, photos, clip):
     results = json.loads((saved / "all_results.json").read_text())
     assert results["photos"] == {"name": "birds", "classes": 3, "train": 18, "query": 6, "database": 18}
     assert results["train_steps"] == 2  # 18 photos, batches of 8
+    assert (results["preset"], results["augmentation"]) == ("fast", "none")
     card = (saved / "README.md").read_text()
     assert "| **built on** | tiny-clip, its vision tower frozen |" in card
     assert "| **trained on** | birds, 3 classes |" in card

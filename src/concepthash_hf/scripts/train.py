@@ -99,7 +99,7 @@ class TrainingPhotoArguments(PhotoArguments):
     )
     augmentation: AugmentationPreset | None = field(
         default=None,
-        metadata={"help": "Preset of transforms; default paper, or none where one view of frozen layers is kept."},
+        metadata={"help": "Preset of transforms; default that of --preset, for fast none: it pays in long runs only."},
     )
     cache_frozen_layers: bool | None = field(
         default=None,
@@ -213,7 +213,7 @@ def main(words: Sequence[str] | None = None) -> Path:
 
     processor = model.image_processor
     keeps_states = keeps_frozen_states(photo_args, model_args.preset, model, splits)
-    augmentation = choose_augmentation(photo_args, keeps_states)
+    augmentation = choose_augmentation(photo_args, model_args.preset, keeps_states)
     photos = torch_datasets(photo_args, splits, augmentation, processor)
     num_photos = splits.counts.get("train")
     if num_photos is not None:
@@ -326,10 +326,11 @@ def torch_datasets(
     }
 
 
-def choose_augmentation(args: TrainingPhotoArguments, keeps_states: bool) -> AugmentationPreset:
-    """As asked for; where one view of every photo is kept, it is the photo itself."""
+def choose_augmentation(args: TrainingPhotoArguments, preset: Preset, keeps_states: bool) -> AugmentationPreset:
+    """As asked for; else the published one, unless photos are seen few times or one view of each is kept."""
     one_view = keeps_states and args.cached_views == 1
-    augmentation = args.augmentation or ("none" if one_view else "paper")
+    few_times = preset == "fast" and args.cached_views == 1
+    augmentation = args.augmentation or ("none" if one_view or few_times else "paper")
     if one_view and augmentation != "none":
         raise WrongCallError(
             f"--cache_frozen_layers keeps one view of every photo, and --augmentation {augmentation} draws a new one "
