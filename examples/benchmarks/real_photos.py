@@ -48,9 +48,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     for _, group in groupby(sorted(rows, key=setting), key=setting):
         runs = list(group)
         first = runs[0]
-        maps = [run["map"] for run in runs]
-        seeds = ", ".join(f"{run['map']:.3f}" for run in runs) if len(runs) > 1 else ""
-        method = first["method"] + (f", {first['num_concepts']} concepts" if first.get("num_concepts", 4) != 4 else "")
+        maps = [run["map"] for run in runs if "map" in run]  # a linear probe hashes nothing
+        seeds = f" ({', '.join(f'{value:.3f}' for value in maps)})" if len(maps) > 1 else ""
+        method = (
+            first["method"]
+            + ("" if maps else ", accuracy")
+            + (f", {first['num_concepts']} concepts" if first.get("num_concepts", 4) != 4 else "")
+        )
         if first["method"] == "fast" and not first.get("start_at_cls"):  # the first rows do not say: all were so
             method += ", tokens alone"
         if first["method"] == "fast" and first["augmentation"] != "none":
@@ -62,8 +66,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {first['photos']} | {first['backbone']}, {first['size']} "
             f"| {method} | {first.get('num_bits', 'float')} "
-            f"| **{statistics.mean(maps):.3f}**{f' ({seeds})' if seeds else ''} "
-            f"| {statistics.mean(run['precision@1'] for run in runs):.3f} "
+            f"| {f'**{statistics.mean(maps):.3f}**{seeds}' if maps else ''} "
+            f"| {statistics.mean(run.get('precision@1', run.get('accuracy')) for run in runs):.3f} "
             f"| {f'{statistics.mean(minutes):.1f} ({where})' if minutes else ''} |"
         )
     return "\n".join(lines)
@@ -71,7 +75,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def setting(row: dict[str, Any]) -> tuple:
     """What is the same for the runs of one line."""
-    order = ["float neighbours", "linear hash", "paper", "fast"]
+    order = ["float neighbours", "linear probe", "linear hash", "paper", "fast"]
     names = ("photos", "backbone", "size", "num_bits", "num_concepts", "device", "num_train_epochs", "start_at_cls")
     names += ("augmentation",)
     return (*(str(row.get(name)) for name in names[:3]), order.index(row["method"]), *(str(row.get(n)) for n in names))
