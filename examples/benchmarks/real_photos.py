@@ -50,11 +50,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         first = runs[0]
         maps = [run["map"] for run in runs if "map" in run]  # a linear probe hashes nothing
         seeds = f" ({', '.join(f'{value:.3f}' for value in maps)})" if len(maps) > 1 else ""
-        method = (
-            first["method"]
-            + ("" if maps else ", accuracy")
-            + (f", {first['num_concepts']} concepts" if first.get("num_concepts", 4) != 4 else "")
-        )
+        method = first["method"] if maps else f"{first['method']}, accuracy"
+        if first.get("num_concepts", 4) != 4:
+            method += f", {first['num_concepts']} concepts"
         if first["method"] == "fast" and not first.get("start_at_cls"):  # the first rows do not say: all were so
             method += ", tokens alone"
         if first["method"] == "fast" and first["augmentation"] != "none":
