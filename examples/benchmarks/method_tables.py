@@ -93,13 +93,14 @@ def table(rows: Rows) -> str:
 
 
 def figure(rows: Rows) -> plt.Figure:
-    """Draw mAP against bits, ConceptHash in front: a panel for each set of photos, of its longest training.
+    """Draw mAP against bits, ConceptHash in front: a panel for photos, backbone and protocol, of their longest training.
 
-    Of the sets and protocols that have the most lengths.
+    Of those that have the most lengths.
     """
     longest: dict[tuple, Rows] = {}
     for setting, of_it in sorted(groups(unchanged(rows)).items(), key=effort):
-        longest[setting[0], setting[-1]] = of_it
+        photos, backbone, *_, side = setting
+        longest[photos, backbone, side] = of_it
     most = max(len(lengths(of_it)) for of_it in longest.values())
     shown = [of_it for of_it in longest.values() if len(lengths(of_it)) == most]
     of_method = by_method([row for of_it in shown for row in of_it])
