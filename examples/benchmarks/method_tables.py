@@ -93,9 +93,9 @@ def table(rows: Rows) -> str:
 
 
 def figure(rows: Rows) -> plt.Figure:
-    """Draw mAP against bits, ConceptHash in front: a panel for photos, backbone and protocol, of their longest training.
+    """Draw mAP against bits, ConceptHash in front: a panel for photos, backbone and protocol.
 
-    Of those that have the most lengths.
+    Of their longest training, and of those that have the most lengths.
     """
     longest: dict[tuple, Rows] = {}
     for setting, of_it in sorted(groups(unchanged(rows)).items(), key=effort):
