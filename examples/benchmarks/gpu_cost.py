@@ -21,12 +21,11 @@ from typing import Any
 
 import torch
 import transformers
-from hashing_cost import SHAPES
+from hashing_cost import SHAPES, bare
 from torch import Tensor, nn
 from training_cost import CLASSES, new_model
 
 import concepthash_hf
-from concepthash_hf.backbones import family_of
 
 MODELS = ("bare", "fast", "paper")
 DEFAULT = ("clip-vit-b-32", "vit-b-16", "clip-vit-l-14", "dinov2-small")
@@ -80,7 +79,7 @@ def measure_model(shape: str, name: str, batch_size: int, repeats: int) -> dict[
 
 def steps_of(model: nn.Module) -> dict[str, Step]:
     """What is measured of a model, each as it is and compiled."""
-    tower = copy.deepcopy(getattr(model, "vision_model", model) if trained_of(model) else model).bfloat16().eval()
+    tower = copy.deepcopy(model.vision_model if trained_of(model) else model).bfloat16().eval()
     if trained_of(model):
         tower.hash_head.batch_norm.float()
     return {
@@ -130,11 +129,7 @@ def trained_of(model: nn.Module) -> list[nn.Parameter]:
 def new(shape: str, name: str) -> nn.Module:
     """The bare backbone, frozen; or a model by a preset."""
     torch.manual_seed(0)
-    backbone = SHAPES[shape]
-    if name != "bare":
-        return new_model(name, backbone)
-    family = family_of(backbone)
-    return family.model(backbone, **(family.model_kwargs or {})).requires_grad_(False)
+    return bare(SHAPES[shape]).requires_grad_(False) if name == "bare" else new_model(name, SHAPES[shape])
 
 
 def pixels(shape: str, number: int) -> Tensor:

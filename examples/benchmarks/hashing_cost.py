@@ -85,8 +85,7 @@ def measure_shape(
 ) -> dict[str, Any]:
     """Photos per second of the bare backbone and of hashing by both presets, and what hashing costs in terms of it."""
     torch.manual_seed(0)
-    family = family_of(config)
-    models = {"bare": family.model(config, **(family.model_kwargs or {}))}
+    models = {"bare": bare(config)}
     for preset in ("fast", "paper"):
         models[preset] = ConceptHashVisionModel(
             ConceptHashVisionConfig(backbone_config=config, **model_fields(preset, config))
@@ -119,6 +118,12 @@ def measure_shape(
         ratios = (ours / bare for ours, bare in zip(seconds[preset], seconds["bare"], strict=True))
         row[f"{preset}_times_bare"] = round(statistics.median(ratios), 3)
     return row
+
+
+def bare(config: PreTrainedConfig) -> torch.nn.Module:
+    """The backbone as transformers has it, with random weights."""
+    family = family_of(config)
+    return family.model(config, **(family.model_kwargs or {}))
 
 
 def measure(functions: list[Callable[[], object]], repeats: int) -> list[list[float]]:

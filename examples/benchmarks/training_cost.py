@@ -21,13 +21,12 @@ from typing import Any
 
 import torch
 import transformers
-from hashing_cost import SHAPES, cpu_name, measure
+from hashing_cost import SHAPES, bare, cpu_name, measure
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 import concepthash_hf
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionConfig
-from concepthash_hf.backbones import family_of
 from concepthash_hf.presets import model_fields
 
 BATCH, CLASSES, WORD_DIM = 32, 100, 512
@@ -106,25 +105,24 @@ def rows(backbone: PreTrainedConfig) -> list[Row]:
     torch.manual_seed(0)
     pixels = torch.randn(BATCH, 3, backbone.image_size, backbone.image_size)
     labels = torch.arange(BATCH) % CLASSES
-    family = family_of(backbone)
-    bare = family.model(backbone, **(family.model_kwargs or {})).eval().requires_grad_(False)
+    tower = bare(backbone).eval().requires_grad_(False)
     fast, paper = new_model("fast", backbone), new_model("paper", backbone)
     everywhere = new_model("fast", backbone, first_adapted_layer=0)
     with torch.no_grad():
         states = fast.vision_model.frozen_states(pixels).clone()
 
-    plain, plain_step = hashing(bare, pixels), bare_step(bare, pixels)
+    plain, plain_step = hashing(tower, pixels), bare_step(tower, pixels)
     found = []
     for name, model in (("fast", fast), ("paper", paper)):
-        tower = model.vision_model
+        hasher = model.vision_model
         full, half = step(model, labels, pixel_values=pixels), step(model, labels, True, pixel_values=pixels)
         found += [
-            Row(f"hashing, {name}", "plain tower", (hashing(tower, pixels), plain)),
-            Row(f"hashing, {name}, bfloat16", "plain tower, float32", (hashing(tower, pixels, bfloat16=True), plain)),
+            Row(f"hashing, {name}", "plain tower", (hashing(hasher, pixels), plain)),
+            Row(f"hashing, {name}, bfloat16", "plain tower, float32", (hashing(hasher, pixels, bfloat16=True), plain)),
             Row(
                 f"hashing with concept attentions, {name}",
                 "hashing",
-                (hashing(tower, pixels, output_concept_attentions=True), hashing(tower, pixels)),
+                (hashing(hasher, pixels, output_concept_attentions=True), hashing(hasher, pixels)),
             ),
             Row(f"training step, {name}", "plain tower, frozen, forward and backward", (full, plain_step)),
             Row(f"training step, {name}, bfloat16", "training step, float32", (half, full)),
