@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
     pipeline,
 )
+from transformers.activations import QuickGELUActivation
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionModel
 from concepthash_hf import backbones as product
@@ -504,3 +505,26 @@ def test_features_of_the_bare_backbone(family, tmp_path):
         theirs = tower.post_layernorm(theirs)
     expected = theirs.mean(1) if family == "siglip_vision_model" else theirs[:, 0]
     assert torch.allclose(features, expected, atol=1e-5)
+
+
+def test_the_activation_of_clip_keeps_one_tensor():
+    def keeping(kept):
+        def pack(tensor):
+            kept.append(tensor)
+            return tensor
+
+        return pack
+
+    pixels = torch.randn(3, 50, dtype=torch.float64, requires_grad=True)
+    found = {}
+    for activation in (product.QuickGELU(), QuickGELUActivation()):
+        kept: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(keeping(kept), lambda tensor: tensor):
+            value = activation(pixels * 2)  # a layer's output, which nothing else keeps
+        (gradient,) = torch.autograd.grad(value.sin().sum(), pixels)
+        kept = [tensor for tensor in kept if tensor.shape == pixels.shape]
+        found[type(activation)] = value, gradient, len({tensor.data_ptr() for tensor in kept})
+    ours, theirs = found[product.QuickGELU], found[QuickGELUActivation]
+    assert torch.equal(ours[0], theirs[0])
+    torch.testing.assert_close(ours[1], theirs[1])
+    assert (ours[2], theirs[2]) == (1, 2)

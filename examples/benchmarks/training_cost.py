@@ -4,15 +4,13 @@
 
 Batches of 32 photos, 64 bits, 4 concepts, random weights, on a CPU. What is compared runs by turns in every repeat,
 and a ratio is that of the fastest repeats of both: a busy machine slows both, and what it slows least is the best
-guess. Peak memory is that of a fresh process that does three steps.
+guess. What a step holds of memory is measured by `training_memory.py`.
 """
 
 import argparse
 import json
-import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,11 +28,6 @@ from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisio
 from concepthash_hf.presets import model_fields
 
 BATCH, CLASSES, WORD_DIM = 32, 100, 512
-# GiB, of a training step with ViT-B/32 and this batch
-MEMORY_OF_AUTHORS = 3.2
-MEMORY_SHAPE = "clip-vit-b-32"
-# glibc keeps blocks of up to 32 MB for itself when they are freed; larger ones than this, it gives back at once
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 
 
 @dataclass
@@ -49,17 +42,13 @@ class Row:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=[MEMORY_SHAPE, "dinov2-small"])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["clip-vit-b-32", "dinov2-small"])
     parser.add_argument("--only", default="", help="only rows with these words in their name")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peak_memory_of", choices=("step", "checkpointed_step"), help="do just this, for its memory")
     parser.add_argument("--output", type=Path, default=Path("outputs/training_cost.json"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.peak_memory_of:
-        print(do_steps(checkpointing=args.peak_memory_of == "checkpointed_step"), peak_memory())
-        return
     results: dict[str, Any] = {
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "batch_size": BATCH,
@@ -80,20 +69,6 @@ def main() -> None:
             ours, theirs = (min(times) for times in measure(list(row.functions), args.repeats))
             found = {"shape": shape, "what": row.ours, "against": row.against}
             found |= {"seconds": round(ours, 4), "seconds_against": round(theirs, 4), "ratio": round(ours / theirs, 3)}
-            results["rows"].append(found)
-            print(found, flush=True)
-    for what in ("step", "checkpointed_step"):
-        for gives_back in (False, True):
-            name = f"peak memory, training {what}, paper" + ", freed blocks given back" * gives_back
-            if args.only not in name:
-                continue
-            command = [sys.executable, __file__, "--peak_memory_of", what, "--threads", str(args.threads)]
-            done = subprocess.run(
-                command, env=os.environ | (GIVE_BACK if gives_back else {}), capture_output=True, text=True, check=True
-            )
-            seconds, gib = map(float, done.stdout.split())
-            found = {"shape": MEMORY_SHAPE, "what": name, "against": "authors' 3.2 GiB"}
-            found |= {"seconds": round(seconds, 2), "gib": round(gib, 2), "ratio": round(gib / MEMORY_OF_AUTHORS, 3)}
             results["rows"].append(found)
             print(found, flush=True)
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -183,23 +158,6 @@ def step(model: ConceptHashModel, labels: Tensor, bfloat16: bool = False, **phot
         optimizer.zero_grad()
 
     return run
-
-
-def peak_memory() -> float:
-    """GiB that this program has held at most; `getrusage` would count what held the process before it, too."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
-
-
-def do_steps(checkpointing: bool) -> float:
-    """Three training steps of the published design; seconds of the fastest."""
-    backbone = SHAPES[MEMORY_SHAPE]
-    model = new_model("paper", backbone)
-    if checkpointing:
-        model.gradient_checkpointing_enable()
-    pixels = torch.randn(BATCH, 3, backbone.image_size, backbone.image_size)
-    one = step(model, torch.arange(BATCH), pixel_values=pixels)
-    return min(measure([one], 2)[0])
 
 
 if __name__ == "__main__":

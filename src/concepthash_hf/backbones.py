@@ -210,8 +210,33 @@ class _AsInDinov2(AdaptedLayer):
         return self.drop_path(self.layer_scale2(self.mlp(self.norm2(hidden_states))))
 
 
+class _QuickGELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor) -> Tensor:
+        ctx.save_for_backward(states)
+        return states * torch.sigmoid(1.702 * states)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (states,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradient, 1.702 * states)  # it is SiLU(1.702 x) / 1.702
+
+
+class QuickGELU(nn.Module):
+    """CLIP's `x sigmoid(1.702 x)`, of which training keeps x alone: half of what it would keep by itself."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """`(...)` -> `(...)`."""
+        return _QuickGELU.apply(hidden_states)
+
+
 class AdaptedCLIPLayer(_AsInCLIP, CLIPEncoderLayer):
     """CLIP's layer."""
+
+    def __init__(self, config: PreTrainedConfig, adapter_dim: int):
+        super().__init__(config, adapter_dim)
+        if config.hidden_act == "quick_gelu":
+            self.mlp.activation_fn = QuickGELU()
 
 
 class AdaptedSiglipLayer(_AsInCLIP, SiglipEncoderLayer):
