@@ -48,6 +48,17 @@ def test_presets_give_normalised_crops_that_vary(image_processor, preset):
     assert torch.equal(once, transform(image))
 
 
+def test_mirrored_or_not_it_is_the_whole_picture_that_is_shown(image_processor):
+    transform, image = train_transform("mirror", image_processor), decode_image(picture(width=80, height=60))
+    plain = eval_transform(image_processor)(image)
+    assert not torch.equal(plain, plain.flip(-1))
+    shown = [torch.equal(transform(image), plain) for _ in range(40)]
+    assert 5 < sum(shown) < 35
+    assert all(
+        torch.equal(values, plain) or torch.equal(values, plain.flip(-1)) for values in map(transform, [image] * 8)
+    )
+
+
 def test_presets_normalise_as_the_image_processor(image_processor):
     """Of one colour, nothing but the normalisation is left."""
     grey = Image.new("RGB", (64, 64), (100, 150, 200))

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 from transformers.image_processing_utils import BaseImageProcessor
 
 Transform = Callable[[Image.Image], Tensor]
-Preset = Literal["paper", "reference", "gentle", "none"]
+Preset = Literal["paper", "reference", "gentle", "mirror", "none"]
 
 BICUBIC = v2.InterpolationMode.BICUBIC
 
@@ -37,8 +37,8 @@ def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> "Tra
         preset: "paper" is random-resized-crop (bicubic) and horizontal flip; "reference", what the authors' code does,
             is resize the shorter side to 8/7 of the size (bilinear), flip, TrivialAugmentWide (bicubic) and centre
             crop. "gentle" is the paper's with at least 60 % of the picture in the crop (there 8 %): for few epochs on
-            pictures that the thing fills, where a small crop loses the very part that tells classes apart. "none" is
-            `eval_transform`.
+            pictures that the thing fills, where a small crop loses the very part that tells classes apart. "mirror" is
+            `eval_transform` and horizontal flip, "none" `eval_transform` alone.
         image_processor: the model's.
 
     Returns:
@@ -51,6 +51,8 @@ def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> "Tra
         return eval_transform(image_processor)
     size = image_size(image_processor)
     flip = v2.RandomHorizontalFlip()
+    if preset == "mirror":
+        return v2.Compose([eval_transform(image_processor), flip])
     # torchvision's uint8 kernels are faster than PIL's; they have no bicubic warp, which TrivialAugmentWide needs
     if preset in ("paper", "gentle"):
         scale = (0.08, 1.0) if preset == "paper" else (0.6, 1.0)
@@ -61,8 +63,8 @@ def train_transform(preset: Preset, image_processor: BaseImageProcessor) -> "Tra
         steps = [v2.Resize(round(size * 8 / 7)), flip, augment, v2.CenterCrop(size), v2.PILToTensor()]
     else:
         raise ValueError(
-            f'augmentation presets are "paper", "reference", "gentle" and "none", got {preset!r}; or pass your own '
-            "callable"
+            f'augmentation presets are "paper", "reference", "gentle", "mirror" and "none", got {preset!r}; or pass '
+            "your own callable"
         )
     normalize = v2.Normalize(list(image_processor.image_mean), list(image_processor.image_std))
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), normalize])
