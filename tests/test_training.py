@@ -200,6 +200,9 @@ def test_bfloat16(tmp_path):
     output = model.eval()(photos.photos, return_dict=True)
     torch.testing.assert_close(output.code_logits, again.eval()(photos.photos).code_logits)
     assert isinstance(model(photos.photos, return_dict=False), tuple)
+    seen.clear()
+    train(model, photos, arguments(tmp_path / "again", mixed_precision="bf16"))
+    assert seen == {(True, torch.bfloat16)}
 
 
 def test_precision_of_the_launcher(tmp_path, monkeypatch):

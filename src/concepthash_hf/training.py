@@ -274,7 +274,8 @@ def _train(
                 progress.tell(epoch, f"mAP {measured['eval_map']:.4f} ({measured['eval_num_queries']} queries)")
                 accelerator.log(measured, step=run.step)
     metrics = run.summary(time.perf_counter() - started)
-    for name in ("forward", "_original_forward"):  # Accelerate's autocast: the caller gets back the model as it was
+    # the caller gets back the model as it was: Accelerate would leave one alone that it takes for prepared
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
         run.unwrapped.__dict__.pop(name, None)
     on_main_process(accelerator, lambda: _save(run.unwrapped, saved_beside, args.output_dir))
     if evaluation:
