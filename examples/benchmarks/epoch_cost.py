@@ -10,21 +10,16 @@ keeping the states costs, once, stands beside it in epochs of the first kind.
 
 import argparse
 import json
-import platform
-import shlex
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-import transformers
-from hashing_cost import SHAPES, cpu_name
+from hashing_cost import SHAPES, circumstances
 from torch.utils.data import Dataset, Subset
 from training_cost import CLASSES, new_model
 from transformers import BitImageProcessor
 
-import concepthash_hf
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.frozen_states import keep_frozen_states
@@ -52,17 +47,12 @@ def main() -> None:
     number = min(args.num_photos, len(photos))
     photos = Subset(photos, torch.linspace(0, len(photos) - 1, number).int().tolist())
     results = {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **circumstances(),
         "shape": args.shape,
         "num_photos": number,
         "repeats": args.repeats,
         "threads": args.threads,
         "seed": 0,
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "concepthash_hf": concepthash_hf.__version__,
         "rows": [compare(args.shape, photos, args.precision, args.repeats)],
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)

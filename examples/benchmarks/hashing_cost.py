@@ -145,5 +145,17 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def circumstances() -> dict[str, str]:
+    """What a benchmark on a CPU writes beside its numbers: its command, the processor and the versions."""
+    return {
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "concepthash_hf": concepthash_hf.__version__,
+    }
+
+
 if __name__ == "__main__":
     main()

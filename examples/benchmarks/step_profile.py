@@ -9,21 +9,15 @@ operation takes by itself, over `--steps` steps after two that are not counted.
 
 import argparse
 import json
-import platform
-import shlex
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from hashing_cost import SHAPES, cpu_name
+from hashing_cost import SHAPES, circumstances
 from torch.profiler import ProfilerActivity, profile
 from training_cost import BATCH, CLASSES, new_model, step
-
-import concepthash_hf
 
 SHAPE = "dinov2-small"
 # the first kind that has a word of an operation's name; in bfloat16 attention is batched products and a softmax
@@ -54,10 +48,8 @@ def main() -> None:
     with torch.no_grad():
         states = model.vision_model.frozen_states(pixels).clone()
     results: dict[str, Any] = {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **circumstances(),
         **{"shape": SHAPE, "batch_size": BATCH, "steps": args.steps, "threads": args.threads, "seed": 0},
-        **{"cpu": cpu_name(), "python": platform.python_version(), "torch": torch.__version__},
-        **{"transformers": transformers.__version__, "concepthash_hf": concepthash_hf.__version__},
     }
     for name, photos in (("kept frozen layers", {"frozen_states": states}), ("pixels", {"pixel_values": pixels})):
         results[name] = profiled(model, labels, photos, args.steps)

@@ -9,21 +9,16 @@ guess. What a step holds of memory is measured by `training_memory.py`.
 
 import argparse
 import json
-import platform
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from hashing_cost import SHAPES, bare, cpu_name, measure
+from hashing_cost import SHAPES, bare, circumstances, measure
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-import concepthash_hf
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionConfig
 from concepthash_hf.presets import model_fields
 
@@ -50,16 +45,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results: dict[str, Any] = {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **circumstances(),
         "batch_size": BATCH,
         "repeats": args.repeats,
         "threads": args.threads,
         "seed": 0,
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "concepthash_hf": concepthash_hf.__version__,
         "rows": [],
     }
     for shape in args.shapes:

@@ -10,8 +10,6 @@ bfloat16, without and with gradient checkpointing, and with freed memory given b
 import argparse
 import json
 import os
-import platform
-import shlex
 import subprocess
 import sys
 from itertools import product
@@ -19,11 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from hashing_cost import SHAPES, cpu_name, measure
+from hashing_cost import SHAPES, circumstances, measure
 from training_cost import BATCH, new_model, step
-
-import concepthash_hf
 
 SHAPE, GIB_OF_AUTHORS = "clip-vit-b-32", 3.2
 # glibc keeps blocks of up to 32 MB for itself when they are freed; larger ones than this, it gives back at once
@@ -56,15 +51,10 @@ def main() -> None:
         rows.append(row | {"of_authors": round(gib / GIB_OF_AUTHORS, 3)})
         print(rows[-1], flush=True)
     results = {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **circumstances(),
         "shape": SHAPE,
         "batch_size": BATCH,
         "threads": args.threads,
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "concepthash_hf": concepthash_hf.__version__,
         "rows": rows,
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,7 @@ that of two, medians of the repeats, and `share` is the gain of hashing over tha
 import argparse
 import json
 import os
-import platform
 import re
-import shlex
 import shutil
 import statistics
 import subprocess
@@ -23,14 +21,12 @@ import time
 from pathlib import Path
 
 import torch
-import transformers
 from accelerate import Accelerator
-from hashing_cost import SHAPES, cpu_name
+from hashing_cost import SHAPES, circumstances
 from torch.utils.data import DataLoader
 from training_cost import new_model
 from transformers import BitImageProcessor
 
-import concepthash_hf
 from concepthash_hf.backbones import family_of
 from concepthash_hf.data import eval_transform
 from concepthash_hf.hasher import load_image_processor
@@ -80,11 +76,9 @@ def main() -> None:
         for what in ("hashing", "bare")
     )
     results = {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **circumstances(),
         "shape": SHAPE,
         **{"batch_size": BATCH, "num_photos": args.num_photos, "repeats": args.repeats, "threads": 1, "seed": 0},
-        **{"cpu": cpu_name(), "python": platform.python_version(), "torch": torch.__version__},
-        **{"transformers": transformers.__version__, "concepthash_hf": concepthash_hf.__version__},
         "seconds": seconds,
         **{"gain": round(ours, 3), "gain_bare": round(bare, 3), "share": round(ours / bare, 3)},
     }
