@@ -179,6 +179,24 @@ def test_photos_are_asked_for_and_not_guessed(typed, saved, command):
     assert error.startswith("error: which photos? Name a folder")
 
 
+def test_photos_may_be_said_as_in_the_scripts(typed, birds, clip):
+    """What comes next works, too: it names them as the command does."""
+    small = ["--num_train_epochs", 1, "--num_bits", 16, "--adapter_dim", 8, "--output_dir", "model"]
+    lines = typed("train", "--dataset", birds, "--model", clip, *small)
+    assert lines[-1] == f"next: concepthash index {birds} --model model"
+    lines = typed("evaluate", "--model", "model", "--output_dir", "measured", "--dataset", birds)
+    assert lines[-1] == f"next: concepthash report {birds} --model model"
+    (*_, error) = typed("evaluate", birds, "--dataset", birds, "--model", "model", status=2)
+    assert "named twice" in error
+
+
+def test_nothing_is_not_the_same_as_zero(typed, birds):
+    (error,) = typed("photos", birds, "--max_image_pixels", 0, status=1)
+    assert "a number of pixels from 1" in error
+    (error,) = typed("photos", birds, "--class_level", 0, status=2)
+    assert "class_level counts from 1" in error
+
+
 def test_photos_says_what_is_understood(typed, birds):
     (birds / NAMES[0] / "raw.nef").write_bytes(b"II*\0")
     first, *_, last = typed("photos", birds)

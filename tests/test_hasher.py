@@ -1,8 +1,10 @@
 """ConceptHasher and its indexes, as a program uses them: a real small model, real files."""
 
 import io
+import json
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,12 @@ from bird_photos import NAMES, save_untrained, write_photos
 from PIL import Image
 
 import concepthash_hf.hasher
+import concepthash_hf.photo_index
 from concepthash_hf import ConceptHasher, ConceptHashModel, ConceptHashVisionModel
 from concepthash_hf.codes import hamming_distance, pack_bits, unpack_bits
-from concepthash_hf.data import BadImageError, decode_image, eval_transform
+from concepthash_hf.data import BadImageError, decode_image, eval_transform, load_collection
 from concepthash_hf.hasher import open_photo_index, renew_index
+from concepthash_hf.hits import Hits
 from concepthash_hf.index import HammingIndex
 from concepthash_hf.photo_index import PhotoIndex, Source
 from concepthash_hf.word_radius import word_radius
@@ -182,6 +186,30 @@ class TestIndex:
         assert [hit.id for hit in several[2]] == [hit.id for hit in index.search(photos[1], k=2)]
         assert len(index.search(birds / NAMES[0])) == 4  # a folder
         assert isinstance(index.search([photos[0]]), list)
+
+    def test_one_query_has_hits_and_several_have_a_list(self, hasher, birds, tmp_path):
+        (tmp_path / "solo").mkdir()
+        photo = shutil.copy(birds / NAMES[0] / "0.png", tmp_path / "solo" / "0.png")
+        index, array = hasher.index(birds), np.asarray(decode_image(photo))
+        tensor = torch.from_numpy(array.copy()).movedim(-1, 0)
+        for one in (
+            photo,
+            str(photo),
+            Path(photo).read_bytes(),
+            array,
+            array[..., 0],
+            tensor,
+            tensor.bfloat16() / 255,
+        ):
+            assert isinstance(index.search(one), Hits), type(one)
+        several = (tmp_path / "solo", str(tmp_path / "solo"), [photo], array[None], array[None, ..., 0], tensor[None])
+        for few in several:
+            (hits,) = index.search(few)
+            assert isinstance(hits, Hits), type(few)
+
+    def test_an_index_of_one_photo(self, hasher, birds):
+        for photo in (birds / NAMES[0] / "0.png", str(birds / NAMES[0] / "0.png")):
+            assert len(hasher.index(photo)) == 1
 
     def test_words_of_any_length_and_folders(self, index, birds, monkeypatch):
         assert len(index.search("a small bird with a red head " * 20, k=2)) == 2
@@ -464,6 +492,68 @@ class TestChanges:
         write(99, 20, 30)
         assert str(index.update()) == "+1 new, 1 changed, 0 gone"
         assert [index.photo(id).getpixel((0, 0))[0] for id in "abc"] == [99, 20, 30]
+
+    def test_other_photos_of_the_same_ids_take_no_place(self, hasher, tmp_path):
+        """Pictures inside tables are numbered, in each table from 0."""
+        for name, shades in {"one": (10, 20, 30), "other": (40, 50, 60)}.items():
+            columns = {"label": list("aab"), "image": list(map(grey_png, shades))}
+            pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        index = hasher.index(tmp_path / "one.parquet")
+        before = index.codes.get_codes(index.ids).tolist()
+        with pytest.raises(ValueError, match='3 of these photos have ids.*its own collection; the first is 0.*"id"'):
+            index.add(tmp_path / "other.parquet")
+        assert len(index) == 3 and index.codes.get_codes(index.ids).tolist() == before
+        shutil.copy(tmp_path / "one.parquet", tmp_path / "copy.parquet")
+        assert str(index.add(tmp_path / "copy.parquet")) == "+0 new, 0 changed, 0 gone"  # the same pictures
+
+    @pytest.mark.parametrize("as_folder", [True, False])
+    def test_a_part_of_its_collection_stays_one(self, index, birds, as_folder):
+        """Also a photo that has changed: it keeps its label, and goes when its file does."""
+        file = birds / NAMES[0] / "0.png"
+        Image.new("RGB", (31, 31), "red").save(file)
+        assert str(index.add(file.parent if as_folder else [file])) == "+0 new, 1 changed, 0 gone"
+        (row,) = index.codes.get_metadata([f"{NAMES[0]}/0.png"])
+        assert row["label"] == NAMES[0] and row["origin"] is None
+        file.unlink()
+        assert str(index.update()) == "+0 new, 0 changed, 1 gone"
+
+    def test_an_index_of_a_name_is_of_no_other_photos(self, saved, birds, tmp_path, monkeypatch):
+        monkeypatch.setattr(concepthash_hf.photo_index, "load_collection", lambda *_, **__: load_collection(birds))
+        renew_index(tmp_path / "index", "someone/birds", saved)
+        for others in (birds, "else/birds"):
+            with pytest.raises(ValueError, match="index of someone/birds, not of .*another folder"):
+                renew_index(tmp_path / "index", others)
+        assert len(open_photo_index(tmp_path / "index")) == 20
+
+    def test_one_reading_option_more_leaves_the_others(self, saved, birds, tmp_path):
+        table = birds / "photos.csv"
+        table.write_text("\n".join(["file,kind,place", *(f"{name}/0.png,{name},{name}" for name in NAMES)]))
+        renew_index(tmp_path / "index", table, saved, {"label_column": "kind"})
+        index, _ = renew_index(tmp_path / "index", table, None, {"max_image_pixels": 10**6})
+        assert index.source.options == {"label_column": "kind", "max_image_pixels": 10**6}
+
+    def test_columns_that_an_index_has_itself_are_kept_by_another_name(self, hasher, birds):
+        table = birds / "photos.csv"
+        rows = [f"{name}/0.png,{name},zoo,9" for name in NAMES]
+        table.write_text("\n".join(["file,label,origin,file_size", *rows]))
+        (row,) = hasher.index(table).codes.get_metadata([f"{NAMES[0]}/0.png"])
+        assert (row["own_origin"], row["own_file_size"], row["origin"]) == ("zoo", "9", None)
+
+    def test_hits_are_json_whatever_a_table_holds(self, hasher, tmp_path):
+        days = [datetime(2026, 11, day) for day in (1, 2)]
+        columns = {
+            "label": list("ab"),
+            "seen": days,
+            "weight": [float("nan"), 2.5],
+            "image": [grey_png(9), grey_png(99)],
+        }
+        pq.write_table(pa.table(columns), tmp_path / "photos.parquet")
+        hits = hasher.index(tmp_path / "photos.parquet").search(Image.new("RGB", (8, 8)), k=2).to_dict()["hits"]
+        found = json.loads(json.dumps(sorted(hits, key=lambda hit: hit["id"]), allow_nan=False))
+        assert [(hit["seen"], hit["weight"]) for hit in found] == [
+            ("2026-11-01 00:00:00", None),
+            ("2026-11-02 00:00:00", 2.5),
+        ]
 
     def test_a_column_called_distance_is_not_the_distance(self, hasher, birds):
         table = birds / "photos.csv"

@@ -136,3 +136,20 @@ def test_a_trained_part_whose_base_nobody_else_has_is_not_published(tmp_path):
     model.save_pretrained(tmp_path / "model", trained_only=True)
     with pytest.raises(ValueError, match=f"only what was trained, and its frozen weights are in {clip}"):
         push_to_hub(tmp_path / "model", "someone/birds")
+
+
+def test_a_base_is_found_from_any_folder_and_is_no_name_of_the_hub(tmp_path, monkeypatch):
+    """Also if it was named as one who is beside it does."""
+    save_tiny_clip(tmp_path / "models" / "clip")
+    monkeypatch.chdir(tmp_path)
+    some = {"class_embeddings": torch.randn(5, 16), "num_labels": 5, "num_bits": 12, "adapter_dim": 8}
+    ConceptHashModel.from_clip("models/clip", **some).save_pretrained("model", trained_only=True)
+    monkeypatch.chdir(tmp_path / "models")
+    loaded = ConceptHashModel.from_pretrained("../model")
+    assert loaded.config.base_model_name_or_path == str(tmp_path / "models" / "clip")
+    # as models of an earlier version have it
+    loaded.config.base_model_name_or_path = "clip"
+    loaded.config.save_pretrained("older")
+    (tmp_path / "model" / SMALL_WEIGHTS).rename("older/" + SMALL_WEIGHTS)
+    with pytest.raises(ValueError, match="only what was trained, and its frozen weights are in clip"):
+        push_to_hub("older", "someone/birds")

@@ -113,3 +113,13 @@ def test_a_small_checkpoint_has_them_too(hasher, birds, tmp_path):
     assert small.encode(birds).tolist() == hasher.encode(birds).tolist()
     assert np.array_equal(small.encode_names("blue jay"), hasher.encode_names("blue jay"))
     assert PixelProcessor.load(tmp_path / "small").crop == 32
+
+
+def test_one_of_several_that_cannot_be_read_is_named(exported, birds):
+    good = next(birds.rglob("*.png")).read_bytes()
+    hasher = OnnxHasher(exported, batch_size=1)
+    with pytest.raises(BadImageError, match=r"\(row 1\)"):
+        hasher.encode([good, b"xx"])
+    with pytest.raises(BadImageError) as error:
+        hasher.encode(b"xx")
+    assert "row" not in str(error.value)

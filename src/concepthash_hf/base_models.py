@@ -103,6 +103,11 @@ def load_vision_model(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrained
         ) from error
 
 
+def place_of(name_or_path: str | Path) -> str:
+    """A folder by its whole path, which is the same from wherever it is asked for; a Hub id as it is."""
+    return str(Path(name_or_path).absolute()) if Path(name_or_path).exists() else str(name_or_path)
+
+
 def commit_of(name_or_path: str | Path, **hub_kwargs: Any) -> str | None:
     """The commit that a Hub id stands for now; None for a folder."""
     return extract_commit_hash(cached_file(name_or_path, CONFIG_NAME, **hub_kwargs), None)

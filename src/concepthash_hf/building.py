@@ -14,6 +14,7 @@ from .base_models import (
     commit_of,
     load_base_config,
     load_pixel_processor,
+    place_of,
     processed_size,
     text_config_of,
     vision_config_of,
@@ -59,7 +60,7 @@ def config_on(
         "prompt_template": template if isinstance(template, str) else list(template),
     }
     if text is not None and str(text) != str(vision):
-        fields |= {"text_base_name_or_path": str(text), "text_base_revision": commit_of(text)}
+        fields |= {"text_base_name_or_path": place_of(text), "text_base_revision": commit_of(text)}
     return ConceptHashConfig(**fields | recipe | dict(config_kwargs))
 
 
@@ -79,7 +80,7 @@ def base_fields(vision: str | Path) -> dict[str, Any]:
         backbone["projection_dim"] = shared_width  # CLIP's vision config may say another
     return {
         "vision_config": {"backbone_config": backbone},
-        "base_model_name_or_path": str(vision),
+        "base_model_name_or_path": place_of(vision),
         "base_model_revision": commit_of(vision),
     }
 

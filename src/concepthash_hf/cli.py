@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command is known, so that help answers at once.
 """
 
+import argparse
 import functools
 import json
 import os
@@ -524,25 +525,34 @@ def _read_options(words: Sequence[str]) -> dict[str, Any]:
     """What is said of how photos are read, as in every script."""
     from dataclasses import asdict
 
-    from .data.options import ReadOptions
+    from .data.options import ReadOptions, said
     from .scripts.arguments import ArgumentReader
 
     (options,) = ArgumentReader(ReadOptions).read(words)
-    return {name: value for name, value in asdict(options).items() if value not in (None, False)}
+    return said(asdict(options))
 
 
 def _reading_words(words: Sequence[str]) -> list[str]:
     """Of the words of a command those that say how photos are read."""
-    from .data.options import ReadOptions
+    from .data.options import ReadOptions, said
     from .scripts.arguments import ArgumentReader
 
     options, _ = ArgumentReader(ReadOptions).parse_known_args(list(words))
-    return _words({name: value for name, value in vars(options).items() if value not in (None, False)})
+    return _words(said(vars(options)))
 
 
 def _forwarded(context: typer.Context, photos: str | None) -> tuple[str | None, list[str]]:
-    """The photos and the other words of a command that a script understands; an option is no name of photos."""
-    return (None, [photos, *context.args]) if photos and photos.startswith("--") else (photos, context.args)
+    """The photos and the other words of a command that a script understands, where photos may be said as there."""
+    words = list(context.args)
+    if photos is not None and photos.startswith("--"):  # an option is no name of photos
+        words.insert(0, photos)
+        photos = None
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    reader.add_argument("--dataset")
+    named, others = reader.parse_known_args(words)
+    if photos is not None and named.dataset is not None:
+        raise typer.BadParameter(f"photos are named twice: {photos} and {named.dataset}", param_hint="--dataset")
+    return photos or named.dataset, others
 
 
 def _without(context: typer.Context, *names: str) -> dict[str, Any]:

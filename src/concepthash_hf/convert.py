@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig, PreTrainedModel
 
-from .base_models import load_base_config
+from .base_models import load_base_config, place_of
 from .configuration_concepthash import ConceptHashConfig
 from .language import load_text_model
 from .modeling_concepthash import ConceptHashModel
@@ -105,7 +105,7 @@ def convert_reference_checkpoint(
     if text_model is not None:
         config.text_config = text_model.config
     if not isinstance(clip, CLIPConfig):
-        config.base_model_name_or_path = str(clip)
+        config.base_model_name_or_path = place_of(clip)
     model = ConceptHashModel(config)
     if text_model is not None:
         converted |= {f"text_model.{name}": tensor for name, tensor in text_model.state_dict().items()}

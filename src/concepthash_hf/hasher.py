@@ -28,7 +28,7 @@ from .launch import cores
 from .modeling_concepthash import ConceptHashPreTrainedModel
 from .models import model_class
 from .modes import evaluating
-from .photo_index import Changes, PhotoIndex, Source, Words
+from .photo_index import Changes, PhotoIndex, Source, Words, is_collection
 from .whole_files import one_writer
 
 Output = Literal["codes", "logits", "sub_codes"]
@@ -215,10 +215,10 @@ class ConceptHasher:
         Raises:
             ValueError: if there are no photos.
         """
-        is_collection = isinstance(photos, str | Path)
-        source = Source(self.name_or_path, self.kwargs, str(photos) if is_collection else None, options)
+        of_all = is_collection(photos)
+        source = Source(self.name_or_path, self.kwargs, str(photos) if of_all else None, options)
         index = PhotoIndex(self, HammingIndex(self.spec), source.absolute())
-        changes = index.update() if is_collection else index.add(photos)
+        changes = index.update() if of_all else index.add(photos)
         for bad in changes.unreadable:
             logger.warning("unreadable picture %s: %s", bad.path, bad.reason)
         return index

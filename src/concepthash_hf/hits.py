@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +66,9 @@ class PhotoHit:
         return self._explain()
 
     def to_dict(self) -> dict[str, Any]:
-        """What a program reads; the result before a column of the same name."""
+        """What a program reads as JSON; the result before a column of the same name."""
         return {
-            **self.row,
+            **{name: _plain(value) for name, value in self.row.items()},
             "id": self.id,
             "distance": self.distance,
             "concept_distances": list(self.concept_distances),
@@ -186,6 +187,15 @@ def label_in_words(label: Any) -> str:
     if isinstance(label, list):
         return ", ".join(map(label_in_words, label))
     return clean_class_name(str(label))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: null for a number that is none, a text for what JSON does not know, such as dates."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _photo_if_there(hit: PhotoHit) -> Image.Image | None:

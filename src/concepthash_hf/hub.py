@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .configuration_hashing import HashingConfig
-from .model_card import public_name, update_model_card
+from .model_card import is_hub_id, public_name, update_model_card
 from .models import load_hash_config, model_class
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 from .whole_files import write_json
@@ -103,13 +103,14 @@ def push_to_hub(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         ours = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         added = {name: path for name, path in ours.items() if not _fits(name, _STAYS_HERE)}
+        content: dict[str, Path | bytes] = {**added, "config.json": _public_config(folder)}
         there = api.list_repo_files(repo_id, revision=revision)
         stale = [name for name in there if "/" not in name and _fits(name, _REPLACED) and name not in added]
         # not upload_folder, which makes several commits of one folder where Xet is used
         return api.create_commit(
             repo_id,
             [
-                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in added.items()),
+                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in content.items()),
                 *(CommitOperationDelete(path_in_repo=name) for name in stale),
             ],
             commit_message=commit_message,
@@ -148,11 +149,20 @@ def _check_can_be_loaded(folder: Path) -> None:
     if not (folder / SMALL_WEIGHTS).is_file() or not isinstance(config, HashingConfig):
         return
     bases = (config.base_model_name_or_path, config.text_base_name_or_path)
-    for base in (base for base in bases if public_name(base) != base):
+    for base in (base for base in bases if base is not None and not is_hub_id(base)):
         raise ValueError(
             f"{folder} holds only what was trained, and its frozen weights are in {base}, which nobody else has: "
             "publish the whole model (save_pretrained without trained_only), or build on models of the Hub"
         )
+
+
+def _public_config(folder: Path) -> bytes:
+    """What the model is, without the places of this machine that it was built from."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for place in ("base_model_name_or_path", "text_base_name_or_path"):
+        if config.get(place) is not None:
+            config[place] = public_name(config[place])
+    return (json.dumps(config, indent=2) + "\n").encode()
 
 
 def _fits(name: str, patterns: tuple[str, ...]) -> bool:

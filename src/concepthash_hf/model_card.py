@@ -234,10 +234,12 @@ def update_model_card(folder: str | Path, model_id: str) -> None:
 
 def public_name(name_or_path: str | None) -> str | None:
     """A Hub id as it is, of a local folder the name alone."""
-    if name_or_path is None:
-        return None
-    is_hub_id = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name_or_path) and not Path(name_or_path).exists()
-    return name_or_path if is_hub_id else Path(name_or_path).name
+    return name_or_path if name_or_path is None or is_hub_id(name_or_path) else Path(name_or_path).name
+
+
+def is_hub_id(name_or_path: str) -> bool:
+    """Whether this can be had from the Hub, and is no folder here."""
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name_or_path)) and not Path(name_or_path).exists()
 
 
 def _quoted(photos: CardPhotos) -> CardPhotos:
@@ -345,8 +347,8 @@ def _command(config: ConceptHashConfig | BaselineConfig, photos: CardPhotos) -> 
     words = [f"accelerate launch examples/train.py --dataset {shlex.quote(one_line(photos.name))}"]
     if photos.hub_id is None and photos.name in BENCHMARKS:
         words.append(f"--data_dir path/to/{BENCHMARKS[photos.name].data_dir}")
-    if config.base_model_name_or_path:
-        words.append(f"--model_name_or_path {shlex.quote(one_line(config.base_model_name_or_path))}")
+    if base := public_name(config.base_model_name_or_path):
+        words.append(f"--model_name_or_path {shlex.quote(one_line(base))}")
     if isinstance(config, BaselineConfig):
         words.append(f"--method {config.method} --num_bits {config.num_bits}")
     else:

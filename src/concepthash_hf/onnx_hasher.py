@@ -1,6 +1,6 @@
 """Hashing photos without torch, with the folder that `concepthash export` writes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,12 @@ class OnnxHasher:
         pictures = [photos] if is_one else list(photos)
         if not pictures:
             raise ValueError("no photos given; expected a path, bytes, a PIL picture, or several of these")
-        batches = [pictures[start : start + self.batch_size] for start in range(0, len(pictures), self.batch_size)]
-        return ModelCodes.of(np.concatenate([self._encode(batch) for batch in batches]), self.spec)
+        rows = [None] if len(pictures) == 1 else list(range(len(pictures)))
+        batches = [slice(start, start + self.batch_size) for start in range(0, len(pictures), self.batch_size)]
+        codes = [self._encode(pictures[batch], rows[batch]) for batch in batches]
+        return ModelCodes.of(np.concatenate(codes), self.spec)
 
-    def _encode(self, pictures: list[Any]) -> np.ndarray:
-        pixel_values = np.stack([self._pixels(decode_image(picture)) for picture in pictures])
-        (codes,) = self._session.run(["codes"], {"pixel_values": pixel_values})
+    def _encode(self, pictures: Sequence[Any], rows: Sequence[int | None]) -> np.ndarray:
+        photos = map(decode_image, pictures, rows)
+        (codes,) = self._session.run(["codes"], {"pixel_values": np.stack(list(map(self._pixels, photos)))})
         return codes

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from .base_models import place_of
 from .data import BadImage, Collection, decode_image, describe_collection, load_collection
 from .data.file_facts import FACTS, is_changed
-from .data.inputs import as_photos
+from .data.inputs import as_photos, is_one_photo
 from .data.pictures import IMAGE_SUFFIXES
 from .hits import Hits, PhotoHit
 from .index import CodeIndex, HammingIndex, near_duplicates
@@ -68,20 +69,24 @@ class Source:
 
     def absolute(self) -> "Source":
         """The same, whatever folder is worked in."""
-        model = str(Path(self.model).absolute()) if Path(self.model).exists() else self.model
-        photos = str(Path(self.photos).absolute()) if self.photos and Path(self.photos).exists() else self.photos
+        photos = self.photos and place_of(self.photos)
+        kwargs = {
+            name: place_of(value) if value and name.endswith("name_or_path") else value
+            for name, value in self.model_kwargs.items()
+        }
         folder = self.options.get("data_dir")
         options = {**self.options, **({"data_dir": str(Path(folder).absolute())} if folder else {})}
-        return replace(self, model=model, photos=photos, options=options)
+        return replace(self, model=place_of(self.model), model_kwargs=kwargs, photos=photos, options=options)
 
     def renewed(self, photos: str | Path, options: Mapping[str, Any]) -> "Source":
-        """The same, where its photos are now and how they are to be read now.
+        """The same, where its photos are now; they are read as they were, but for these options.
 
         Raises:
-            ValueError: if these are not its photos, which are still where they were.
+            ValueError: if these are not its photos: those have a name, or are still in the folder where they were.
         """
-        now = replace(self, photos=str(photos), options=dict(options) or self.options).absolute()
-        if self.photos not in (None, now.photos) and Path(str(self.photos)).exists():
+        now = replace(self, photos=str(photos), options={**self.options, **options}).absolute()
+        has_moved = self.photos is not None and os.path.isabs(self.photos) and not os.path.exists(self.photos)
+        if self.photos not in (None, now.photos) and not has_moved:
             raise ValueError(
                 f"this is an index of {self.photos}, not of {now.photos}: give another folder for the index"
             )
@@ -204,10 +209,8 @@ class PhotoIndex:
             BadImageError: if a photo cannot be read, or is not there.
         """
         results = self.search_each(queries, k, concept_weights)
-        is_one = isinstance(queries, str | bytes | Mapping | Image.Image) or (
-            hasattr(queries, "shape") or (isinstance(queries, Path) and not queries.is_dir())
-        )
-        return results[0] if is_one and len(results) == 1 else results
+        is_one = not _is_folder(queries) if isinstance(queries, str) else is_one_photo(queries)
+        return results[0] if is_one else results
 
     def search_each(self, queries: Any, k: int = 5, concept_weights: Weights | None = None) -> list[Hits]:
         """As `search`, and a list also of one query."""
@@ -232,10 +235,11 @@ class PhotoIndex:
             **options: fields of `data.options.ReadOptions`.
 
         Raises:
-            ValueError: if there are no photos, or the index is in a database.
+            ValueError: if there are no photos, other photos of the same ids are there from elsewhere, or the index is
+                in a database.
             Interrupted: on SIGINT and SIGTERM; what is hashed by then is in the index.
         """
-        if _is_collection(photos):
+        if is_collection(photos):
             collection = load_collection(photos, **options)
             source = Source("", {}, str(photos), options).absolute()
             origin = None if source.photos == self.source.photos else str(Path(photos).absolute())
@@ -341,6 +345,7 @@ class PhotoIndex:
         for found_before in ("_word_radius", "_collection"):
             self.__dict__.pop(found_before, None)
         index, known = self._in_memory(), self._known()
+        records = records.beside(known)
         before = [known.get(id) for id in records.ids]
         new = [row for row, old in enumerate(before) if old is None]
         replaced = [row for row, old in enumerate(before) if old is not None and is_changed(old, records.rows[row])]
@@ -494,8 +499,8 @@ def _is_folder(text: str) -> bool:
     return os.sep in text and os.path.isdir(text)
 
 
-def _is_collection(photos: Any) -> bool:
-    """A place to load from, rather than photos themselves."""
+def is_collection(photos: Any) -> bool:
+    """Whether this is a place to load from, rather than photos themselves."""
     return isinstance(photos, str | Path) and not _is_photo(str(photos)) or _is_table(photos)
 
 

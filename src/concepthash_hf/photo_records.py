@@ -1,13 +1,14 @@
 """Photos that are to be in an index: what each is called, what is known of it, and the picture."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .data import Collection
 from .data.decode import image_path
-from .data.file_facts import FACTS, file_facts
+from .data.file_facts import FACTS, file_facts, is_changed
 
 PATH = "path"
 SPLIT = "split"  # drawn anew where a collection has no test split of its own
@@ -33,6 +34,27 @@ class PhotoRecords:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def beside(self, known: Mapping[Any, Mapping[str, Any]]) -> "PhotoRecords":
+        """The same, to be put into an index.
+
+        Args:
+            known: what the index knows, by id. A photo that it has from its own collection stays one of that, with
+                what is known of it, also where it is added once more from a folder within.
+
+        Raises:
+            ValueError: if the index has another photo of the same id, from somewhere else.
+        """
+        before = [known.get(id, row) for id, row in zip(self.ids, self.rows, strict=True)]
+        others = [number for number, old in enumerate(before) if _is_another(old, self.rows[number])]
+        if others:
+            first = others[0]
+            raise ValueError(
+                f"{len(others)} of these photos have ids that other photos of the index have, which are from "
+                f"{before[first].get(ORIGIN) or 'its own collection'}; the first is {self.ids[first]!r}. Give them "
+                'ids of their own (of a table in a column "id"), or make another index: several are searched as one'
+            )
+        return replace(self, rows=list(map(_in_its_collection, before, self.rows)))
 
 
 def records_of(
@@ -86,10 +108,22 @@ def records_of_pictures(pictures: Sequence[Any], root: Path | None, last_number:
         last_number += not is_file
         ids.append(path if path is not None else f"photo {last_number}")
         rows.append({PATH: path, ORIGIN: "added", **(file_facts(picture) if is_file else {})})
-    if len(set(ids)) < len(ids):
-        twice = next(id for number, id in enumerate(ids) if id in ids[:number])
-        raise ValueError(f"photos are given once each, {twice} is there twice")
+    if twice := [id for id, times in Counter(ids).items() if times > 1]:
+        raise ValueError(f"photos are given once each, {twice[0]} is there twice")
     return PhotoRecords(ids, rows, pictures, tell_labels=False)
+
+
+def _is_another(old: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether two photos that have the same id are from different places, and neither one file nor alike."""
+    is_one_file = row[PATH] is not None and row[PATH] == old.get(PATH)
+    return row[ORIGIN] != old.get(ORIGIN) and not is_one_file and is_changed(old, row)
+
+
+def _in_its_collection(old: Mapping[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a photo now; added from elsewhere, it keeps what its own collection says of it."""
+    if old.get(ORIGIN) is not None or row[ORIGIN] is None:
+        return row
+    return {**old, **{fact: row.get(fact) for fact in FACTS}}
 
 
 def regular_file_below(folder: Path, name: str) -> Path | None:

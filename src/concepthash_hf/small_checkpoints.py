@@ -13,7 +13,7 @@ import safetensors.torch
 from torch import Tensor, equal
 from transformers.utils import cached_file
 
-from .base_models import Base, fingerprint
+from .base_models import Base, fingerprint, place_of
 from .configuration_hashing import HashingConfig
 
 # the file is model.trained.safetensors: code that does not know small checkpoints finds no weights, not half of them
@@ -95,7 +95,7 @@ class SmallCheckpoint:
         """
         if (fingerprints := config_dict.get("base_fingerprints")) is None:
             return None
-        places = {argument: str(place) for argument, place in moved.items() if place is not None}
+        places = {argument: place_of(place) for argument, place in moved.items() if place is not None}
         return cls(name_or_path, config_class.from_dict(config_dict), fingerprints, places, hub_kwargs or {})
 
     def base(self, tower: str) -> Base:

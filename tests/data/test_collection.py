@@ -185,3 +185,39 @@ def test_all_pictures_of_real_photos(shared_dir):
     paths = [image["path"] for image in list_photos(folder)["image"]]
     assert sorted(collection.rows["path"]) == paths
     assert len(set(collection.rows["label"])) == 100
+
+
+def test_files_that_no_name_says_are_pictures(classes, caplog):
+    """A table may name them all the same."""
+    (classes / "photos.csv").write_text("file,label\n0,a\n1,b\n")
+    for number in range(2):
+        (classes / "wren" / f"{number}.png").rename(classes / f"{number}")
+    for picture in classes.glob("*/*.png"):
+        picture.unlink()
+    assert load_collection(classes / "photos.csv").ids == ["0", "1"]
+    assert not caplog.records
+
+
+def test_a_path_with_a_dot_is_the_same_path(classes, caplog):
+    rows = [f"./{photo.relative_to(classes)},{photo.parent.name}" for photo in sorted(classes.glob("*/*.png"))]
+    (classes / "photos.csv").write_text("\n".join(["file,label", *rows]))
+    assert len(load_collection(classes / "photos.csv")) == 6
+    assert not caplog.records
+
+
+def test_pictures_in_tables_without_classes_say_so(tmp_path):
+    save_photo(tmp_path / "one.png")
+    content = {"bytes": (tmp_path / "one.png").read_bytes(), "path": None}
+    photos = datasets.Dataset.from_dict({"image": [content] * 3, "kind": ["a"] * 3})
+    photos.cast_column("image", datasets.Image()).to_parquet(tmp_path / "tables" / "photos.parquet")
+    with pytest.raises(ValueError, match="only the class .a. to train on"):
+        load_collection(tmp_path / "tables")
+
+
+def test_a_column_of_numbers_here_and_texts_there(tmp_path):
+    for split, weight in (("train", 3), ("test", "heavy")):
+        for kind in "ab":
+            save_photo(tmp_path / split / f"{kind}.png")
+        rows = [{"image": f"{split}/{kind}.png", "label": kind, "weight": weight} for kind in "ab"]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert sorted(load_collection(tmp_path).rows["weight"]) == ["3", "3", "heavy", "heavy"]

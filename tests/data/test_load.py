@@ -1,5 +1,7 @@
 """The one door: names, Hub datasets, what is unknown."""
 
+import json
+
 import datasets
 import pytest
 
@@ -178,3 +180,33 @@ def test_labels_of_a_stream(labels, expected):
             list(numbered)
     else:
         assert [row["bird"] for row in numbered] == expected
+
+
+def test_one_label_in_one_split_and_several_in_another(tmp_path, draw):
+    for name in ("a", "b"):
+        draw(tmp_path / f"{name}.png")
+    labels = {"train": ["a", "b"], "test": [["a", "b"], ["b"]]}
+    for split, of_split in labels.items():
+        rows = [{"image": f"{name}.png", "label": label} for name, label in zip("ab", of_split, strict=True)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    splits = load_photos(tmp_path)
+    assert splits.train["label"][:] == [[0], [1]] and splits.query["label"][:] == [[0, 1], [1]]
+
+
+def test_names_for_numbers_that_are_names_themselves(tmp_path):
+    numbers = datasets.ClassLabel(names=["0", "1"])
+    root = hub_copy(tmp_path / "birds", {"train": 4, "test": 4}, {"label": numbers}, label=[0, 1, 1, 0])
+    splits = load_photos(root, class_names=["robin", "wren"])
+    assert splits.class_names == ("robin", "wren")
+    assert splits.train["label"][:] == [0, 1, 1, 0]
+
+
+def test_a_folder_with_a_dot_in_its_name(class_folders):
+    moved = class_folders.rename(class_folders.with_name("my.photos"))
+    assert load_photos(moved).name == "my.photos"
+
+
+@pytest.mark.parametrize("level", [0, -2])
+def test_folders_are_counted_from_one(class_folders, level):
+    with pytest.raises(ValueError, match=f"class_level counts from 1.*got {level}"):
+        load_photos(class_folders, class_level=level)

@@ -99,6 +99,8 @@ def test_class_disjoint_by_name_and_after_validation(splits):
         splits.class_disjoint(["a", "z"])
     with pytest.raises(ValueError, match="leaves 1 classes to train on and 3"):
         splits.class_disjoint(["a"])
+    with pytest.raises(ValueError, match="leaves 4 classes to train on and 0"):
+        splits.class_disjoint(1)
     several = PhotoSplits(train=table([[0], [1]], several=True), query=table([[0]], several=True))
     with pytest.raises(ValueError, match="one label a photo"):
         several.class_disjoint()
@@ -124,7 +126,7 @@ def test_sampler_draws_classes_equally_often():
     assert np.abs(shares - 1 / 3).max() < 0.015  # five standard deviations
     within = np.bincount(drawn, minlength=1000)[:900]
     assert within.max() < 40 and (within > 0).mean() > 0.99
-    assert len(class_balanced_sampler(labels)) == 1000
+    assert len(class_balanced_sampler(labels)) == len(class_balanced_sampler(np.array(labels))) == 1000
     again = list(class_balanced_sampler(labels, 30_000, generator=torch.Generator().manual_seed(0)))
     assert again == drawn
 

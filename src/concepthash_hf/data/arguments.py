@@ -8,7 +8,7 @@ from typing import Any, Self
 from .bad_images import OnBadImage
 from .collection import Collection, load_collection
 from .load import TOY_BIRDS, load_photos
-from .options import ReadOptions
+from .options import ReadOptions, said
 from .splits import PhotoSplits
 
 
@@ -72,8 +72,7 @@ class PhotoArguments(ReadOptions):
 
     def reading_options(self) -> dict[str, Any]:
         """How photos are read, as far as it was said: fields of `ReadOptions`."""
-        given = {option.name: getattr(self, option.name) for option in fields(ReadOptions)}
-        return {name: value for name, value in given.items() if value not in (None, False)}
+        return said({option.name: getattr(self, option.name) for option in fields(ReadOptions)})
 
     def _said(self) -> str:
         if self.dataset is None:

@@ -1,6 +1,7 @@
 """Photos to hash rather than to learn from: all there are, each with an id of its own."""
 
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import datasets
 
 from .columns import image_paths, split_column
 from .decode import decode_image
+from .file_facts import FACTS
 from .folders import list_photos
 from .labels import NotForTrainingError, class_names_of, is_list, label_sets
 from .load import load_with_options
@@ -19,7 +21,8 @@ from .splits import SPLIT_NAMES, PhotoSplits
 logger = logging.getLogger(__name__)
 
 _OWN, _OWN_ID = "own_", "own_id"
-_RESERVED = ("id", "path", "label", "split", "code")
+# what rows of an index have besides
+_RESERVED = ("id", "path", "label", "split", "code", "origin", *FACTS)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ def load_collection(name_or_path: str | Path, **options: Any) -> Collection:
     except NotForTrainingError as error:
         if is_table or not folder.is_dir() or _says_what_is_what(chosen):
             raise
-        photos = list_photos(folder, follow_symlinks=chosen.follow_symlinks, on_bad_image="skip")
+        try:
+            photos = list_photos(folder, follow_symlinks=chosen.follow_symlinks, on_bad_image="skip")
+        except ValueError as none:  # or they are in tables
+            raise ValueError(f"{error}. Without classes: {none}") from error
         logger.warning("taking all %d pictures below %s, without classes: %s", len(photos), folder, error)
         rows = _rows(_paths(photos, "image"), [{}] * len(photos), folder)
         return Collection(folder.resolve().name, photos, rows, (f"all {len(photos)} pictures, without classes",))
@@ -146,10 +152,13 @@ def _paths(photos: datasets.Dataset, image_column: str) -> list[tuple[str | None
 
 def _report_left_out(paths: list[tuple[str | None, bool]], folder: Path) -> None:
     """Say so if there are pictures beside those that belong to a class or a table."""
-    taken = {path for path, is_file in paths if is_file}
-    if folder.is_dir() and any(path is not None and Path(path).is_relative_to(folder) for path in taken):
-        below = image_paths(list_photos(folder, on_bad_image="skip"), "image")
-        if left_out := [path for path in below if path not in taken]:
+    taken = {os.path.normpath(path) for path, is_file in paths if is_file and path is not None}
+    if folder.is_dir() and any(Path(path).is_relative_to(os.path.normpath(folder)) for path in taken):
+        try:
+            below = image_paths(list_photos(folder, on_bad_image="skip"), "image")
+        except ValueError:  # none whose name says that it is one
+            return
+        if left_out := [path for path in below if path is not None and os.path.normpath(path) not in taken]:
             logger.warning(
                 "%d pictures below %s belong to no class and are left out, e.g. %s", len(left_out), folder, left_out[0]
             )
@@ -169,8 +178,15 @@ def _rows(paths: list[tuple[str | None, bool]], known: list[dict[str, Any]], fol
     if any(is_file for _, is_file in paths):
         columns["path"] = [path if is_file else None for path, is_file in paths]
     for name in dict.fromkeys(name for row in known for name in row):
-        columns[name] = [row.get(name) for row in known]
+        columns[name] = _of_one_kind([row.get(name) for row in known])
     return datasets.Dataset.from_dict(columns)
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    """A column; texts, if one split has numbers there and another texts."""
+    if {type(value) for value in values} & {int, float, bool} and any(isinstance(value, str) for value in values):
+        return [None if value is None else str(value) for value in values]
+    return values
 
 
 def _are_ids(values: list[Any]) -> bool:

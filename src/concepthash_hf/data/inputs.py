@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -46,6 +47,22 @@ def as_photos(photos: Any) -> list[Any]:
     return found
 
 
+def is_one_photo(photos: Any) -> bool:
+    """Whether this is one photo, of all that `as_photos` takes, rather than a folder, a list or a batch.
+
+    Example:
+        >>> is_one_photo(np.zeros((4, 6, 3), np.uint8)), is_one_photo(np.zeros((1, 4, 6, 3), np.uint8))
+        (True, False)
+    """
+    if isinstance(photos, str | Path):
+        return not Path(photos).is_dir()
+    if isinstance(photos, np.ndarray):
+        return photos.ndim - (photos.ndim > 2 and photos.shape[-1] in (1, 3, 4)) == 2
+    if isinstance(photos, Tensor):
+        return photos.ndim == 3
+    return isinstance(photos, Image.Image | bytes | Mapping)
+
+
 def _each(photos: Any) -> Iterable[Any]:
     if isinstance(photos, str | Path):
         if Path(photos).is_dir():
@@ -65,6 +82,7 @@ def _each(photos: Any) -> Iterable[Any]:
 def _channels_last(tensor: Tensor) -> np.ndarray:
     if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3):
         raise ValueError(f"a tensor of photos is (3, H, W) or (N, 3, H, W), got {tuple(tensor.shape)}")
+    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # which numpy does not know
     array = tensor.detach().cpu().movedim(-3, -1).numpy()
     return array[..., 0] if array.shape[-1] == 1 else array
 

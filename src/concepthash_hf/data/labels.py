@@ -154,7 +154,7 @@ def encode_labels(
         names = {key: own if key in ("query", "database") else trained for key in splits}
     if class_names is not None and (unknown := sorted(set(names["train"]) - set(class_names))):
         raise ValueError(f"labels that are not among the {len(class_names)} class names: {unknown[:5]}")
-    several = is_list(learned)
+    several = any(map(is_list, features))
     return {key: _numbered(splits[key], label_column, named[key], names[key], several) for key in splits}
 
 
@@ -207,7 +207,7 @@ def _named_labels(
     check_labels(photos, column, f"the {split} photos")
     rows: list[list[Any]] = [row or [] for row in label_sets(photos, column)]
     if isinstance(inner, datasets.ClassLabel):
-        return [[tidy_name(inner.names[label]) for label in row] for row in rows]
+        rows = [[inner.names[label] for label in row] for row in rows]
     if any(isinstance(label, str) for row in rows for label in row):
         rows = [[tidy_name(label) for label in row] for row in rows]
         if class_names is None or not all(is_number(label) for label in _names_in(rows)) or "0" in class_names:

@@ -78,7 +78,7 @@ def load_with_options(
         facts = {"template": benchmark.template, **facts, "name": name, "citation": benchmark.citation}
     elif (path := Path(name_or_path)).is_dir() or path.is_file():
         reading, source = read_disk(path, options), str(path)
-        facts = {"name": path.resolve().stem, **facts}
+        facts = {"name": path.resolve().name if path.is_dir() else path.stem, **facts}
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
         try:
             tables = read_hub(name, options.splits, **_hub_options(options))

@@ -1,6 +1,6 @@
 """How photos are to be read: for `load_photos`, and for the command line of every script."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,11 +42,20 @@ class ReadOptions:
     follow_symlinks: bool = _option("Follow symbolic links that leave the folder.", False)
     max_image_pixels: int | None = _option("Refuse pictures of more pixels; default 89 million, as PIL has it.")
 
+    def __post_init__(self) -> None:
+        if self.class_level is not None and self.class_level < 1:
+            raise ValueError(f"class_level counts from 1, the folders below that of a split; got {self.class_level}")
+
     @property
     def splits(self) -> dict[str, str]:
         """The splits that were named, theirs by ours."""
         named = {"train": self.train_split, "query": self.query_split, "database": self.database_split}
         return {split: names for split, names in named.items() if names is not None}
+
+
+def said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of options by name those that somebody has given; the others are None, or a switch that is off."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,9 @@
 """Sampling for skewed sets."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import WeightedRandomSampler
 
@@ -33,7 +35,7 @@ def class_balanced_sampler(
     """
     if len(labels) == 0:
         raise ValueError("no labels to balance")
-    rows = [[label] if isinstance(label, int) else label for label in labels]
+    rows: Any = [[label] if np.ndim(label) == 0 else label for label in labels]  # numbers may be numpy's
     weights = torch.zeros(len(rows), dtype=torch.float64)
     for members in strata(rows).values():
         weights[members] = 1 / len(members)

@@ -183,7 +183,7 @@ class PhotoSplits:
         if self.multi_label:
             raise ValueError("class_disjoint needs one label a photo: with several, a photo can be on both sides")
         names = self.class_names
-        if isinstance(train_classes, float):
+        if isinstance(train_classes, int | float):
             order = np.random.default_rng(seed).permutation(len(names))
             chosen = {names[i] for i in order[: round(train_classes * len(names))]}
         else:
