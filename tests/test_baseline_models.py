@@ -123,6 +123,9 @@ def test_words_that_are_read_make_the_targets(backbones):
     assert torch.equal(given.objective.words, embeddings.sign())
     embedded = built(backbones, "orthohash_language").objective.codebook
     assert embedded.shape == (9, 8) and len(embedded.unique(dim=0)) == 9
+    embeddings[1] = embeddings[0]
+    with pytest.raises(ValueError, match=f"one and the same to the text model: '{NAMES[0]}' = '{NAMES[1]}'"):
+        built(backbones, "linear_language", class_embeddings=embeddings)
     with pytest.raises(ValueError, match="linear_language reads language, and .* has no text tower: give text="):
         BaselineModel.from_backbone(backbones.dinov2, NAMES, method="linear_language")
 
@@ -339,6 +342,20 @@ def test_a_hash_function_alone_trains_on_kept_states(birds, backbones, tmp_path)
         train(model, states, args)
     codes, labels = hash_dataset(model, photos)
     assert codes.shape == (32, 1) and labels.tolist() == [row["labels"].item() for row in photos]
+
+
+def test_a_hash_function_is_fitted_to_kept_states(backbones, tmp_path):
+    some = [{"pixel_values": picture, "labels": row % 2} for row, picture in enumerate(photos(32))]
+    codes = []
+    for keeps in (False, True):
+        model = built(backbones, "pca")
+        if keeps:
+            with keep_frozen_states(model, some, tmp_path / "states") as states:
+                fit(model, states)
+        else:
+            fit(model, some)
+        codes.append(hash_dataset(model, some)[0])
+    assert np.array_equal(*codes) and not np.array_equal(codes[0], hash_dataset(built(backbones, "pca"), some)[0])
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in TRAINED])

@@ -122,6 +122,17 @@ def test_what_cannot_be_kept(folders, tmp_path, monkeypatch):
     refused(build(folders), Photos(), "12 photos needs .* GB in .*, which has 0.0 GB; train without --cache_frozen")
 
 
+def test_two_runs_do_not_share_a_file(folders, tmp_path):
+    """The second would cut short what the first has mapped."""
+    model, photos = build(folders), Photos()
+    with keep_frozen_states(model, photos, tmp_path / "states") as states:
+        before = np.array(states.states)
+        with pytest.raises(FileExistsError, match="states is there already: another run keeps"):
+            with keep_frozen_states(model, Photos(noise=0.5), tmp_path / "states"):
+                pass
+        assert np.array_equal(states.states, before)
+
+
 def test_it_is_removed_after_an_error(folders, tmp_path):
     with pytest.raises(RuntimeError), keep_frozen_states(build(folders), Photos(), tmp_path / "states"):
         raise RuntimeError

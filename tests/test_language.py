@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from transformers import AutoTokenizer, CLIPTextModel
+from transformers import AutoTokenizer, CLIPTextModel, T5Config
 
-from concepthash_hf.language import class_prompts, clean_class_name, embed_class_names
+from concepthash_hf.language import class_prompts, clean_class_name, embed_class_names, load_text_model
 
 CLIPS = ["reference/tiny-clip", "bench/tiny-clip"]
 NAMES = ["blue jay", "Acadian flycatcher", "737-300", "a"]
@@ -194,3 +194,9 @@ def test_the_tokenizer_of_another_clip_is_refused(small_clip_text, shared_dir):
     larger = CLIPTextModel.from_pretrained(shared_dir / "bench" / "tiny-clip", dtype=torch.float32)
     with pytest.raises(ValueError, match="does not belong to this text tower.*513.*7945 tokens.*7944"):
         embed_class_names(larger, tokenizer, ["blue jay"])
+
+
+def test_a_text_model_with_a_decoder_is_refused(tmp_path):
+    T5Config(d_model=16, num_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="type 't5' cannot be used: it has an encoder and a decoder. Give a CLIP"):
+        load_text_model(tmp_path)

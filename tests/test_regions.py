@@ -88,15 +88,15 @@ PATTERNS = {
 # the guarantee
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "sdpa, bfloat16"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_what_lies_outside_of_a_region_cannot_change_its_sub_code(vision, text, pattern, attention):
     """Exactly: not one bit of a float differs, whatever stands in all other pixels."""
     model = build(vision, text)
-    model.set_attn_implementation(attention)
+    model.set_attn_implementation(attention.split(",")[0])
     tower, pixel_values = model.vision_model, photos()
     changed_elsewhere = 0
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in attention):
         regions = tower.find_regions(pixel_values)
         read = tower(frozen_states=tower.frozen_states(pixel_values), output_concept_attentions=True)
         assert torch.equal(read.code_logits, tower(pixel_values).code_logits)

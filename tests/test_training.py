@@ -8,6 +8,7 @@ import signal
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,10 @@ def test_same_weights_as_a_naive_loop(tmp_path, optimizer):
     assert all(len(set(epoch.flatten().tolist())) == 24 for epoch in order)
     naive = untrained(dropout=0.0).train()
     parameters = [parameter for parameter in naive.parameters() if parameter.requires_grad]
+    # fused, as there: some gradients (the specificity's) are round-off, of which Adam makes whole steps
     if optimizer == "sgd":
-        steps: Any = torch.optim.SGD(parameters, momentum=0.9, weight_decay=0.01)
-    else:  # fused, as there: some gradients (the specificity's) are round-off, of which Adam makes whole steps
+        steps: Any = torch.optim.SGD(parameters, momentum=0.9, weight_decay=0.01, fused=True)
+    else:
         steps = torch.optim.AdamW(parameters, weight_decay=0.01, fused=True)
     for epoch, rate in enumerate([0.01, 0.01 / 2 * (1 + 0.5**0.5), 0.005, 0.01 / 2 * (1 - 0.5**0.5)]):
         steps.param_groups[0]["lr"] = rate
@@ -203,6 +205,15 @@ def test_bfloat16(tmp_path):
     seen.clear()
     train(model, photos, arguments(tmp_path / "again", mixed_precision="bf16"))
     assert seen == {(True, torch.bfloat16)}
+
+
+def test_a_process_may_train_in_one_precision_after_another(tmp_path):
+    """Accelerate keeps the first that it was told."""
+    precisions = []
+    for number, asked in enumerate((None, "bf16", None, "no", "bf16")):
+        args = arguments(tmp_path / f"{number}", num_train_epochs=1, mixed_precision=asked)
+        precisions.append(train(untrained(), TinyPhotos(), args)["environment"]["mixed_precision"])
+    assert precisions == ["no", "bf16", "no", "no", "bf16"]
 
 
 def test_precision_of_the_launcher(tmp_path, monkeypatch):
@@ -367,6 +378,21 @@ def test_resume_from_a_checkpoint_into_another_folder(tmp_path):
     train(resumed, AugmentedPhotos(), arguments(tmp_path / "new", **settings, resume_from_checkpoint=checkpoint))
     assert largest_difference(state_of(whole), state_of(resumed)) == 0
     assert files_in(tmp_path / "old") == before
+
+
+def test_resuming_elsewhere_leaves_a_finished_run_alone(two_epochs, tmp_path):
+    train(untrained(), TinyPhotos(), arguments(tmp_path / "other"))
+    before = files_in(tmp_path / "other")
+    args = arguments(tmp_path / "other", num_train_epochs=3, resume_from_checkpoint=str(two_epochs))
+    with pytest.raises(ValueError, match="output_dir .*other is not empty"):
+        train(untrained(), TinyPhotos(), args)
+    assert files_in(tmp_path / "other") == before
+    # and where it may be written over, not for a checkpoint that turns out to be damaged
+    weights = two_epochs / "checkpoint-2" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="model.safetensors is damaged"):
+        train(untrained(), TinyPhotos(), replace(args, overwrite_output_dir=True))
+    assert files_in(tmp_path / "other") == before
 
 
 def test_every_epoch_is_kept_unless_nobody_wants_it(tmp_path):
@@ -718,6 +744,7 @@ def test_not_finite_without_a_checkpoint(tmp_path):
         ({"learning_rate": math.nan}, "learning_rate must be a finite number, got nan"),
         ({"max_grad_norm": math.inf}, "max_grad_norm must be a finite number, got inf"),
         ({"optimizer": "lion"}, "optimizer must be sgd or adamw, got 'lion'"),
+        ({"lr_schedule": "epochs"}, "lr_schedule must be epoch or step, got 'epochs'"),
         ({"report_to": "nothing"}, "--report_to nothing: there is no such tracker; there are .*wandb"),
     ],
 )
@@ -833,6 +860,12 @@ def test_fewer_photos_than_a_batch_are_one(tmp_path, capsys):
     results = train(untrained(), TinyPhotos(7), arguments(tmp_path))
     assert (results["train_steps"], results["arguments"]["per_device_train_batch_size"]) == (2, 7)
     assert "only 7 photos to train on: batches of 7 in place of 8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lr_schedule", ["epoch", "step"])
+def test_a_sampler_too_short_for_a_batch(tmp_path, lr_schedule):
+    with pytest.raises(ValueError, match=r"do not fill one batch of 8.*per_device_train_batch_size"):
+        train(untrained(), TinyPhotos(), arguments(tmp_path, lr_schedule=lr_schedule), train_sampler=range(3))
 
 
 def test_a_stream_too_short_for_a_batch(tmp_path):

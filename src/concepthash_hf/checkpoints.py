@@ -132,10 +132,9 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> tuple[int, in
     """Take over the state in a checkpoint; give the epochs and steps that are done.
 
     Raises:
-        ValueError: if a file of it is damaged or missing.
+        ValueError: if it cannot be loaded; what `remove_others` has found whole, can.
     """
     progress = read_progress(checkpoint)
-    on_main_process(accelerator, lambda: _check_files(checkpoint, progress.get("files", {})))
     hook = accelerator.register_load_state_pre_hook(_load_weights)
     try:
         accelerator.load_state(str(checkpoint))
@@ -175,7 +174,7 @@ def is_unfinished(path: Path) -> bool:
 
 
 def remove_others(output_dir: str | Path, checkpoint: Path | None) -> None:
-    """Leave in a run's folder no checkpoint but the one that it goes on from.
+    """Leave in a run's folder no checkpoint but the one that it goes on from, if that is whole.
 
     What a killed run has not finished is good for nothing, and the checkpoint of a run that is written over would be
     taken for one of this run.
@@ -183,7 +182,12 @@ def remove_others(output_dir: str | Path, checkpoint: Path | None) -> None:
     Args:
         output_dir: folder of the run.
         checkpoint: that the run goes on from, in this folder or elsewhere; None where it begins anew.
+
+    Raises:
+        ValueError: if a file of the checkpoint is damaged or missing.
     """
+    if checkpoint is not None:
+        _check_files(checkpoint, read_progress(checkpoint).get("files", {}))
     unfinished = Path(output_dir).glob(f"{_PARTIAL}*")
     others = [folder for folder in _checkpoints(output_dir) if not (checkpoint and folder.samefile(checkpoint))]
     for folder in (*unfinished, *others):

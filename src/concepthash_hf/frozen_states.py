@@ -19,6 +19,7 @@ from .modeling_hashing import HashingPreTrainedModel
 from .modes import evaluating
 from .regions import RegionStates
 from .seeds import SeededBatches
+from .together import new_accelerator, on_main_process
 
 
 class FrozenStates(Dataset):
@@ -74,7 +75,7 @@ def keep_frozen_states(
     Args:
         model: with a frozen backbone, and adapters that begin later than at its first layer.
         photos: as `training.train` takes them; drawn once for every view.
-        file: where the states are while the context lasts.
+        file: where the states are while the context lasts; there must be none yet.
         view_seeds: one for each view of a photo: of its augmentation.
         mixed_precision: as in training; default the launcher's.
         batch_size: photos at a time and process.
@@ -87,13 +88,15 @@ def keep_frozen_states(
     Raises:
         ValueError: if there is nothing to keep (adapters from the first layer on, or a backbone that is trained), the
             photos are a stream, or the disk has not the room.
+        FileExistsError: if another run keeps its states in the file, or one that was killed has left it.
 
     Example:
         >>> with keep_frozen_states(model, photos, "outputs/birds.states") as states:  # doctest: +SKIP
         ...     train(model, states, args)
     """
     _check_can_be_kept(model, photos)
-    model.check_can_be_trained()
+    if _has_regions(model):  # which must have been learned
+        model.check_can_be_trained()
     file = Path(file)
     # an array a file
     files = [file, file.with_name(f"{file.name}.regions")] if _has_regions(model) else [file]
@@ -105,8 +108,9 @@ def keep_frozen_states(
             f"keeping the frozen layers of {num_photos} photos needs {needed / 1e9:.1f} GB in {file.parent}, which "
             f"has {free / 1e9:.1f} GB; train without --cache_frozen_layers, or with fewer --cached_views"
         )
-    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision)
+    accelerator = new_accelerator(mixed_precision, cpu=on_cpu())
     model.to(accelerator.device)
+    on_main_process(accelerator, lambda: _make_new(files))
     try:
         labels = _write(model, photos, files, view_seeds, accelerator, batch_size, num_workers, collate_fn)
         accelerator.wait_for_everyone()
@@ -116,6 +120,18 @@ def keep_frozen_states(
         if accelerator.is_main_process:
             for each in files:
                 each.unlink(missing_ok=True)
+
+
+def _make_new(files: Sequence[Path]) -> None:
+    """Nobody else's: a file that another process has mapped must not be cut short."""
+    for file in files:
+        try:
+            file.touch(exist_ok=False)
+        except FileExistsError:
+            raise FileExistsError(
+                f"{file} is there already: another run keeps its frozen layers in it, or one that was killed has left "
+                "it. Give another file, or remove it if nobody uses it"
+            ) from None
 
 
 def _has_regions(model: HashingPreTrainedModel) -> bool:

@@ -227,6 +227,11 @@ def _pool(text_model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor
 def _text_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     if config.model_type == _SIGLIP:  # which the Auto classes do not know alone
         return SiglipTextModel
+    if config.is_encoder_decoder:
+        raise ValueError(
+            f"a text model of type {config.model_type!r} cannot be used: it has an encoder and a decoder. Give a "
+            "CLIP, a SigLIP, or a sentence encoder such as a BERT"
+        )
     if type(config) not in MODEL_MAPPING:
         raise ValueError(f"a text model of type {config.model_type!r} cannot be used: AutoModel does not know it")
     return MODEL_MAPPING[type(config)]

@@ -29,6 +29,7 @@ from .building import (
     text_source,
     to_dtype,
 )
+from .class_checks import check_distinct_embeddings
 from .concept_layers import ConceptHashEncoder
 from .configuration_baseline import BaselineConfig, BaselineVisionConfig
 from .configuration_concepthash import DEFAULT_TEMPLATE
@@ -294,6 +295,8 @@ class BaselineModel(BaselinePreTrainedModel):
             fields["class_embedding_dim"] = class_embeddings.shape[1]
         names = first_names(class_names)
         check_classes(names, class_embeddings if chosen.reads_language else None)
+        if chosen.reads_language and class_embeddings is not None:
+            check_distinct_embeddings(class_embeddings, names)
         fields |= {"id2label": dict(enumerate(names)), "label2id": {name: c for c, name in enumerate(names)}}
         model = cls(BaselineConfig(**fields | config_kwargs))
         if model.objective is not None and model.objective.reads_language != chosen.reads_language:

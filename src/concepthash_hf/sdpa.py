@@ -51,7 +51,7 @@ def sdpa_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     query = query * (scaling or query.shape[-1] ** -0.5)
     # a shift that all keys share is nothing to the softmax; without it scores are smaller, and so is their rounding
-    key = key - key.detach().mean(2, keepdim=True)
+    key = key - _mean_of_seen(key.detach(), attention_mask)
     at_once = max(1, _SCORES_AT_ONCE // (query.shape[1] * query.shape[2] * key.shape[2]))
     if torch.compiler.is_compiling():  # which would write the same out for every few photos
         at_once = query.shape[0]
@@ -59,6 +59,14 @@ def sdpa_attention(
     if attention_mask is not None:
         parts.append(attention_mask.expand(query.shape[0], -1, -1, -1).split(at_once))
     return torch.cat([_by_products(*part).transpose(1, 2) for part in zip(*parts, strict=True)]), None
+
+
+def _mean_of_seen(key: Tensor, mask: Tensor | None) -> Tensor:
+    """Of the keys that may be attended to: what is hidden must not change so much as the rounding."""
+    if mask is None:
+        return key.mean(2, keepdim=True)
+    seen = mask.any(2).unsqueeze(-1)
+    return key.masked_fill(~seen, 0).sum(2, keepdim=True) / seen.sum(2, keepdim=True)
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 
 def derived_seed(*numbers: int) -> int:
-    """A seed of its own for every combination: neighbouring seeds and epochs have nothing in common."""
+    """A seed of its own for every combination of as many numbers: neighbours have nothing in common."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

@@ -1,17 +1,32 @@
 """What the processes of a launcher do as one."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from .whole_files import has_writer, one_writer
 
 
-def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> None:
+def new_accelerator(mixed_precision: str | None, **options: Any) -> Accelerator:
+    """An accelerator of this precision, whatever one had that was there before: Accelerate knows one for a process.
+
+    Args:
+        mixed_precision: "no", "bf16" or "fp16"; None for the launcher's.
+        **options: of `accelerate.Accelerator`.
+    """
+    wanted = mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed_precision, **options)
+
+
+def on_main_process(accelerator: Accelerator | PartialState, action: Callable[[], Any]) -> None:
     """Let the main process do something; if it cannot, all fail, with the same error.
 
     Args:
@@ -30,7 +45,7 @@ def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> None
 
 
 @contextmanager
-def one_writer_of_all(accelerator: Accelerator, folder: str | Path) -> Iterator[None]:
+def one_writer_of_all(accelerator: Accelerator | PartialState, folder: str | Path) -> Iterator[None]:
     """Be the only ones that write into a folder: see `whole_files.one_writer`; all processes enter and leave this.
 
     Raises:

@@ -48,7 +48,7 @@ from .metrics import retrieval_metrics
 from .modeling_hashing import HashingPreTrainedModel
 from .presets import PUBLISHED_EPOCHS
 from .seeds import SeededBatches, derived_seed
-from .together import on_main_process, one_writer_of_all
+from .together import new_accelerator, on_main_process, one_writer_of_all
 from .trackers import check_tracker
 from .training_progress import Progress, every_so_many
 from .whole_files import write_json
@@ -126,8 +126,9 @@ class ConceptHashTrainingArguments:
                 raise ValueError(f"{name} must not be negative, got {value}")
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
-        if self.optimizer not in ("sgd", "adamw"):
-            raise ValueError(f"optimizer must be sgd or adamw, got {self.optimizer!r}")
+        for name, known in {"optimizer": ("sgd", "adamw"), "lr_schedule": ("epoch", "step")}.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, got {value!r}")
         if self.report_to is not None:
             check_tracker(self.report_to)
         if self.num_train_epochs is None:
@@ -334,6 +335,8 @@ class _Run:
         self.steps_per_epoch = None if isinstance(dataset, IterableDataset) else len(self.loader)
         if self.steps_per_epoch is None and args.lr_schedule == "step":
             raise ValueError("a stream has no known end: train on it with --lr_schedule epoch")
+        if self.steps_per_epoch == 0:
+            raise self._no_batch()
         self._check_batch_norm()
         self.settings = _settings(self.unwrapped, frozen, dataset, args, accelerator)
         self.stop = Stop()
@@ -384,15 +387,18 @@ class _Run:
                 progress.show(self.mean_losses)
                 now = {f"train_{name}": loss.item() for name, loss in losses.items()}
                 accelerator.log(now | {"learning_rate": rate, "epoch": epoch}, step=self.step)
-        if steps == 0:
-            raise ValueError(
-                f"the photos of an epoch do not fill one batch of {args.per_device_train_batch_size}; use a smaller "
-                "--per_device_train_batch_size"
-            )
+        if steps == 0:  # of a stream
+            raise self._no_batch()
         self._check_loss()
         self._check_weights()
         self.mean_losses = {name: (total / steps).item() for name, total in sums.items()}
         self._share_buffers()
+
+    def _no_batch(self) -> ValueError:
+        return ValueError(
+            f"the photos of an epoch do not fill one batch of {self.args.per_device_train_batch_size}; use a smaller "
+            "--per_device_train_batch_size"
+        )
 
     def _set_learning_rate(self, epoch: int, batches: int) -> float:
         args, warmup_epochs, num_epochs = (
@@ -564,12 +570,14 @@ def check_output_dir(args: ConceptHashTrainingArguments) -> None:
     """Refuse an output folder that holds something.
 
     Raises:
-        ValueError: if it is not empty and neither overwriting nor resuming was asked for.
+        ValueError: if it is not empty, overwriting was not asked for, and no checkpoint in it is resumed from.
     """
     folder = Path(args.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {folder} is a file")
-    is_welcome = args.overwrite_output_dir or args.resume_from_checkpoint
+    checkpoint = find_checkpoint(args.resume_from_checkpoint)
+    is_own = checkpoint is not None and checkpoint.resolve().parent == folder.resolve()
+    is_welcome = args.overwrite_output_dir or is_own
     if folder.is_dir() and not is_welcome and not all(is_unfinished(path) for path in folder.iterdir()):
         raise ValueError(
             f"output_dir {folder} is not empty: give another --output_dir, go on with --resume_from_checkpoint "
@@ -671,9 +679,9 @@ def _with_batches_that_fill(
 def _make_accelerator(args: ConceptHashTrainingArguments) -> Accelerator:
     if args.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("mixed precision fp16 needs a GPU; use --mixed_precision bf16")
-    return Accelerator(
+    return new_accelerator(
+        args.mixed_precision,
         cpu=on_cpu(),
-        mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         log_with=args.report_to,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=f"{args.output_dir}/logs"),
@@ -697,7 +705,7 @@ def _make_optimizer(
         return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay, fused=True)
     # a fused SGD (torch 2.14) whose first step is skipped goes on with momentum that nobody has set
     return torch.optim.SGD(
-        parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay, fused=not scaled
+        parameters, args.learning_rate, momentum=0.9, weight_decay=args.weight_decay, fused=None if scaled else True
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-_SCRATCH = ".writing-"  # begins the names of scratch folders
+SCRATCH = ".writing-"  # begins the names of scratch folders, and of large files that are not to stay
 _LOCK = ".writing.lock"
 _READY = ".ready"  # in a scratch folder: all of it is written, and this lists what it replaces
 _WAIT, _POLL = 10.0, 0.01  # seconds; long enough for the other to finish a file
@@ -53,10 +53,13 @@ def one_writer(folder: str | Path) -> Iterator[Path]:
             ) from None
     try:
         if lock.lock_counter == 1:
-            for scratch in folder.glob(f"{_SCRATCH}*"):
+            for scratch in folder.glob(f"{SCRATCH}*"):
                 if (scratch / _READY).is_file():
                     _put_ready(scratch, folder)
-                shutil.rmtree(scratch, ignore_errors=True)
+                if scratch.is_file():
+                    scratch.unlink()
+                else:
+                    shutil.rmtree(scratch, ignore_errors=True)
         yield folder
     finally:
         if lock.lock_counter == 1:
@@ -102,7 +105,7 @@ def scratch_folder(folder: Path, for_file: Path | None = None) -> Iterator[Path]
         OSError: if something cannot be written; says what and why.
     """
     with naming_errors(for_file or folder):
-        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
         try:
             yield scratch
         finally:
@@ -135,7 +138,7 @@ def put_together(scratch: Path, folder: Path, replaced: Iterable[str] = ()) -> N
 
 def complete_interrupted(folder: Path) -> None:
     """Put the files into their places that a killed `put_together` has left, before they are read."""
-    if any(folder.glob(f"{_SCRATCH}*/{_READY}")):
+    if any(folder.glob(f"{SCRATCH}*/{_READY}")):
         with one_writer(folder):
             pass
 
@@ -195,7 +198,7 @@ def sha256(path: Path) -> str:
 
 def is_left_behind(path: Path) -> bool:
     """Whether this is what a killed writer leaves, or one at work has."""
-    return path.name.startswith(_SCRATCH) or path.name == _LOCK
+    return path.name.startswith(SCRATCH) or path.name == _LOCK
 
 
 @contextmanager

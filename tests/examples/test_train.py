@@ -309,6 +309,9 @@ def test_fine_tuning_keeps_what_was_learned(saved, run, tmp_path):
     assert new.concept_classifier.centroids.shape[0] == 2
     assert not torch.equal(new.concept_classifier.centroids, old.concept_classifier.centroids[:2])
 
+    recipe = json.loads((output / "all_results.json").read_text())["arguments"]
+    assert (recipe["optimizer"], recipe["lr_schedule"], recipe["weight_decay"]) == ("adamw", "step", 1e-4)
+
     with pytest.raises(SystemExit, match="error: --num_bits 64: the saved model .* has 16"):
         run("--dataset", others, "--model_name_or_path", saved, "--num_bits", 64)
 
@@ -497,10 +500,12 @@ def test_without_a_model_it_says_what_it_takes_and_where_to_get_it(run, photos, 
     assert first == "building on facebook/dinov2-small, with the words of openai/clip-vit-base-patch32"
 
 
-@pytest.mark.parametrize("content", ["num_bit: 32\n", "- 1\n", "{"])
+@pytest.mark.parametrize(
+    "content", ["num_bit: 32\n", "- 1\n", "{", "lr_schedule: steps\n", "method: csqq\n", "cached_views: 0\n"]
+)
 def test_a_file_of_arguments_that_is_wrong(run, tmp_path, content):
     (tmp_path / "wrong.yaml").write_text(content)
-    with pytest.raises(SystemExit, match="error: .*(num_bit|wrong.yaml)"):
+    with pytest.raises(SystemExit, match="error: .*(num_bit|wrong.yaml|lr_schedule.*steps|csqq|cached_views.*0)"):
         run("wrong.yaml")
 
 

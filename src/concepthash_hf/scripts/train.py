@@ -55,9 +55,10 @@ from ..model_card import CardPhotos, write_model_card
 from ..presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
 from ..region_learning import learn_regions, take_regions
 from ..seeds import derived_seed
+from ..together import one_writer_of_all
 from ..toy_clip import save_toy_clip
 from ..training import ConceptHashTrainingArguments, check_output_dir, train
-from ..whole_files import replacing, write_json
+from ..whole_files import SCRATCH, replacing, write_json
 from .arguments import ArgumentReader, WrongCallError
 
 TOY_BIRDS, CONCEPTHASH = "toy_birds", "concepthash"
@@ -111,6 +112,11 @@ class TrainingPhotoArguments(PhotoArguments):
     cached_views: int = field(default=1, metadata={"help": "Augmented views of a photo in that cache."})
     class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
     on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cached_views < 1:
+            raise ValueError(f"cached_views must be at least 1, got {self.cached_views}")
 
 
 @dataclass
@@ -224,13 +230,15 @@ def main(words: Sequence[str] | None = None) -> Path:
         regions = give_regions(model, photo_args, args, splits, state)
     started = time.perf_counter()
     with ExitStack() as stack:
+        stack.enter_context(one_writer_of_all(state, args.output_dir))
+        check_output_dir(args)  # somebody may have come before
         train_photos: Dataset = photos["train"]
         if keeps_states:
             train_photos = stack.enter_context(
                 keep_frozen_states(
                     model,
                     train_photos,
-                    f"{args.output_dir}.frozen_states",
+                    f"{args.output_dir}/{SCRATCH}frozen_states",
                     [derived_seed(args.seed, view) for view in range(photo_args.cached_views)],
                     mixed_precision=args.mixed_precision,
                     batch_size=args.per_device_eval_batch_size,
@@ -274,31 +282,39 @@ def parse_arguments(words: list[str]) -> tuple[TrainingPhotoArguments, ModelArgu
     """Command line, file -> arguments; the toy birds from scratch have defaults of their own."""
     reader = ArgumentReader((TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments))
     reader.set_defaults(output_dir=None)
-    from_file: dict[str, str] = {}
     if words and words[0].endswith((".json", ".yaml", ".yml")):
-        from_file = read_argument_file(words.pop(0))
+        from_file = read_argument_file(words[0])
         known = {field.name for kind in reader.dataclass_types for field in fields(kind)}
         if unknown := from_file.keys() - known:
             raise WrongCallError(f"unknown options in the file of arguments: {sorted(unknown)}")
-        reader.set_defaults(**from_file)
+        words = [*(f"--{name}={value}" for name, value in from_file.items()), *words[1:]]
     photo_args, model_args, _ = reader.read(words)
     path = model_args.model_name_or_path
     if path is None and photo_args.dataset == TOY_BIRDS:
         others = {} if model_args.method == CONCEPTHASH else {"diversity_weight": None}  # it has no such loss
-        reader.set_defaults(**(TOY_RECIPE | others | from_file))
+        reader.set_defaults(**(TOY_RECIPE | others))
         return reader.read(words)
     if path is None:
-        reader.set_defaults(**({"model_name_or_path": DEFAULT_VISION, "text_model_name_or_path": TEXT} | from_file))
+        reader.set_defaults(model_name_or_path=DEFAULT_VISION, text_model_name_or_path=TEXT)
         print(f"building on {DEFAULT_VISION}, with the words of {TEXT}", flush=True)
     base = Dinov2Config() if path is None else _load_config(path)  # what is wrong with the photos is said first
-    if not isinstance(base, ConceptHashConfig | BaselineConfig):
-        design = model_fields(model_args.preset, vision_config_of(base), model_args.read_out or "attention")
-        has_adapters = model_args.method == CONCEPTHASH or METHODS[model_args.method].adapters
-        recipe = training_fields(model_args.preset, design.get("first_adapted_layer", 0), adapters=has_adapters)
-        if model_args.preset == "fast" and fast_in_bfloat16():
-            recipe["mixed_precision"] = "bf16"
-        reader.set_defaults(**(recipe | from_file))
+    design, method = design_of(base, model_args)
+    has_adapters = method == CONCEPTHASH or METHODS[method].adapters
+    recipe = training_fields(model_args.preset, design.get("first_adapted_layer", 0), adapters=has_adapters)
+    if model_args.preset == "fast" and fast_in_bfloat16():
+        recipe["mixed_precision"] = "bf16"
+    reader.set_defaults(**recipe)
     return reader.read(words)
+
+
+def design_of(base: Any, args: ModelArguments) -> tuple[dict[str, Any], str]:
+    """Fields of the model that is going to be trained, and its method: a new one on this base, or the one that is."""
+    if isinstance(base, BaselineConfig):
+        return vars(base.vision_config), base.method
+    if isinstance(base, ConceptHashConfig):
+        return vars(base.vision_config), CONCEPTHASH
+    design = model_fields(args.preset, vision_config_of(base), args.read_out or "attention")
+    return design | args.config_kwargs(), args.method
 
 
 def load_splits(args: TrainingPhotoArguments, state: PartialState, num_workers: int) -> PhotoSplits:
@@ -329,7 +345,7 @@ def torch_datasets(
 def choose_augmentation(args: TrainingPhotoArguments, preset: Preset, keeps_states: bool) -> AugmentationPreset:
     """As asked for; else the published one, unless photos are seen few times or one view of each is kept."""
     one_view = keeps_states and args.cached_views == 1
-    few_times = preset == "fast" and args.cached_views == 1
+    few_times = preset == "fast" and not (keeps_states and args.cached_views > 1)
     augmentation = args.augmentation or ("none" if one_view or few_times else "paper")
     if one_view and augmentation != "none":
         raise WrongCallError(
