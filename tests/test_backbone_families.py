@@ -216,7 +216,7 @@ def test_gradient_checkpointing_changes_nothing(folders):
     for checkpointing in (False, True):
         model = build(folders).train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         torch.manual_seed(1)
         model(photos(6), labels=torch.arange(6) % len(NAMES)).loss.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.trainable_parameters()]))

@@ -270,7 +270,7 @@ def test_gradient_checkpointing_changes_nothing(dinov2, text):
     for checkpointing in (False, True):
         model = build(dinov2, text).train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         torch.manual_seed(1)
         model(photos(), labels=torch.arange(6) % len(NAMES)).loss.backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.trainable_parameters()]))

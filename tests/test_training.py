@@ -36,6 +36,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler, WeightedRandomSampler, default_collate
+from transformers.models.clip.modeling_clip import CLIPAttention
 
 import concepthash_hf.training as training
 from concepthash_hf import ConceptHashModel, modeling_concepthash, training_progress, whole_files
@@ -175,6 +176,25 @@ def test_the_last_step_of_an_epoch_counts_as_much_with_fewer_batches(tmp_path, w
         torch.stack(losses).mean().backward()
         optimizer.step()
     assert largest_difference(state_of(model), state_of(plain)) < 1e-6
+
+
+def test_gradient_checkpointing(tmp_path, monkeypatch):
+    """The same weights; and the model keeps its activations again afterwards."""
+    computed, attention = [], CLIPAttention.forward
+    monkeypatch.setattr(
+        CLIPAttention, "forward", lambda *args, **kwargs: computed.append(1) or attention(*args, **kwargs)
+    )
+    weights, times = [], []
+    for checkpointing in (False, True):
+        computed.clear()
+        model = untrained()
+        args = arguments(tmp_path / f"{checkpointing}", gradient_checkpointing=checkpointing)
+        train(model, TinyPhotos(), args)
+        weights.append(state_of(model))
+        times.append(len(computed))
+        assert not model.is_activation_checkpointing
+    assert largest_difference(*weights) == 0
+    assert times[1] > times[0]
 
 
 def test_gradient_clipping(tmp_path):

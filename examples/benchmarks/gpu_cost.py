@@ -3,18 +3,20 @@
     python examples/benchmarks/gpu_cost.py --output examples/benchmarks/gpu_cost.json
 
 In bfloat16 (hashing with such weights, training under autocast), 64 bits, 4 concepts, random weights. A bare backbone
-has nothing to train: its step is forward, and backward to the photos. Compiling takes minutes the first time; torch
-keeps what it has compiled, so that several processes may do that side by side, a shape each, before one measures all.
+has nothing to train: its step is forward, and backward to the photos. All is measured as it is first, and compiled
+afterwards; the file is written after every number. Compiling takes minutes; torch keeps what it has compiled, so that
+several processes may do that side by side (`--what compiled`, a shape each) before one measures all.
 """
 
 import argparse
 import copy
+import gc
 import json
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,8 @@ def main() -> None:
     """Compile, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(DEFAULT))
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--what", nargs="+", choices=("plain", "compiled"), default=["plain", "compiled"])
+    parser.add_argument("--batch_size", type=int, default=256, help="a small one measures how fast Python calls")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--output", type=Path, default=Path("outputs/gpu_cost.json"))
     args = parser.parse_args()
@@ -56,38 +59,39 @@ def main() -> None:
         "rows": [],
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    for shape, name in product(args.shapes, MODELS):
-        results["rows"].append(measure_model(shape, name, args.batch_size, args.repeats))
-        print(results["rows"][-1], flush=True)
-        args.output.write_text(json.dumps(results, indent=2) + "\n")
+    for what, shape, name in product(args.what, args.shapes, MODELS):
+        row: dict[str, Any] = {"shape": shape, "model": name, "what": what}
+        results["rows"].append(row)
+        for found in measure_model(shape, name, args.batch_size, args.repeats, compiled=what == "compiled"):
+            row |= found
+            args.output.write_text(json.dumps(results, indent=2) + "\n")
+        print(row, flush=True)
 
 
-def measure_model(shape: str, name: str, batch_size: int, repeats: int) -> dict[str, Any]:
-    """A row: seconds of each first step, photos per second, how busy the GPU is, the largest batch."""
+def measure_model(
+    shape: str, name: str, batch_size: int, repeats: int, *, compiled: bool
+) -> Iterator[dict[str, float | None]]:
+    """Seconds of the first steps, photos per second; as it is also how busy the GPU is, and the largest batch."""
     torch.compiler.reset()
-    row: dict[str, Any] = {"shape": shape, "model": name}
-    photos = pixels(shape, batch_size)
-    steps = steps_of(new(shape, name).to(DEVICE))
-    for doing, step in steps.items():
-        row[f"{doing}_first_seconds"] = round(seconds(step, photos, 1, warm_up=0), 1)
-        row[f"{doing}_photos_per_second"] = round(batch_size / seconds(step, photos, repeats), 1)
-    row["utilisation_in_training"] = utilisation(steps["training"], photos)
-    row["largest_training_batch"] = largest_batch(steps["training"], shape, batch_size)
+    gc.collect()  # a compiled model refers to itself
     torch.cuda.empty_cache()
-    return row
+    photos = pixels(shape, batch_size)
+    steps = steps_of(new(shape, name).to(DEVICE), compiled=compiled)
+    for doing, step in steps.items():
+        yield {f"{doing}_first_seconds": round(seconds(step, photos, 1, warm_up=0), 1)}
+        yield {f"{doing}_photos_per_second": round(batch_size / seconds(step, photos, repeats), 1)}
+    if not compiled:
+        yield {"utilisation_in_training": utilisation(steps["training"], photos)}
+        yield {"largest_training_batch": largest_batch(steps["training"], shape, batch_size)}
 
 
-def steps_of(model: nn.Module) -> dict[str, Step]:
-    """What is measured of a model, each as it is and compiled."""
+def steps_of(model: nn.Module, *, compiled: bool) -> dict[str, Step]:
+    """What is measured of a model."""
     tower = copy.deepcopy(model.vision_model if trained_of(model) else model).bfloat16().eval()
     if trained_of(model):
         tower.hash_head.batch_norm.float()
-    return {
-        "hashing": hashing(tower),
-        "training": training(model),
-        "compiled_hashing": hashing(torch.compile(tower)),
-        "compiled_training": training(torch.compile(model)),
-    }
+    made = torch.compile if compiled else lambda module: module
+    return {"hashing": hashing(made(tower)), "training": training(made(model))}
 
 
 def hashing(tower: nn.Module) -> Step:
@@ -151,13 +155,16 @@ def seconds(step: Step, photos: Tensor, repeats: int, warm_up: int = 3) -> float
     return statistics.median(times)
 
 
-def utilisation(step: Step, photos: Tensor) -> int:
-    """Per cent of the time in which the GPU computes anything, as it says itself."""
+def utilisation(step: Step, photos: Tensor) -> int | None:
+    """Per cent of the time in which the GPU computes anything, as it says itself; None without nvidia-ml-py."""
     until = time.perf_counter() + BUSY
     while time.perf_counter() < until:
         step(photos)
         torch.cuda.synchronize()
-    return torch.cuda.utilization()
+    try:
+        return torch.cuda.utilization()
+    except ModuleNotFoundError:
+        return None
 
 
 def largest_batch(step: Step, shape: str, batch_size: int) -> int:

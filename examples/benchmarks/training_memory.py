@@ -72,7 +72,7 @@ def do_steps(preset: str, bfloat16: bool, checkpointing: bool) -> float:
     backbone = SHAPES[SHAPE]
     model = new_model(preset, backbone)
     if checkpointing:
-        model.gradient_checkpointing_enable()
+        model.activation_checkpointing_enable()
     pixels = torch.randn(BATCH, 3, backbone.image_size, backbone.image_size)
     one = step(model, torch.arange(BATCH), bfloat16, pixel_values=pixels)
     return min(measure([one], 2)[0])

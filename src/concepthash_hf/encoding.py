@@ -385,7 +385,8 @@ def _hash(
     ) as bar:
         for (file, rows), (pixel_values, bad) in zip(batches, loader, strict=True):
             with accelerator.autocast():
-                codes += [model.get_hash_codes(batch.to(accelerator.device)).cpu().numpy() for batch in pixel_values]
+                on_device = (batch.to(accelerator.device, non_blocking=True) for batch in pixel_values)
+                codes += [model.get_hash_codes(batch).cpu().numpy() for batch in on_device]
             unreadable += bad
             bar.update(len(rows))
             if rows.stop == file.rows.stop:

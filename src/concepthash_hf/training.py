@@ -46,6 +46,7 @@ from .hashing import default_workers, hash_dataset, on_cpu
 from .interruption import Interrupted, Stop, noticing_signals
 from .metrics import retrieval_metrics
 from .modeling_hashing import HashingPreTrainedModel
+from .modes import checkpointing
 from .presets import PUBLISHED_EPOCHS
 from .seeds import SeededBatches, derived_seed
 from .together import new_accelerator, on_main_process, one_writer_of_all
@@ -57,7 +58,7 @@ from .whole_files import write_json
 _ORDER, _EPOCH, _BATCH = 1, 2, 3
 # fields of arguments and configs: where things are, what they are shown with, what has written them
 _SAYS_NOTHING_OF_WEIGHTS = (
-    *("per_device_eval_batch_size", "dataloader_num_workers", "logging_steps", "report_to"),
+    *("per_device_eval_batch_size", "dataloader_num_workers", "gradient_checkpointing", "logging_steps", "report_to"),
     *("eval_epochs", "save_epochs", "_name_or_path", "base_model_name_or_path", "base_model_revision"),
     *("transformers_version", "format_version", "architectures", "auto_map", "dtype"),
 )
@@ -86,6 +87,10 @@ class ConceptHashTrainingArguments:
     weight_decay: float = field(default=5e-4, metadata={"help": "On everything that is trained."})
     mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
         default=None, metadata={"help": "Precision of training; default the launcher's. Evaluation is float32."}
+    )
+    gradient_checkpointing: bool = field(
+        default=False,
+        metadata={"help": "Compute layers twice in place of keeping what they give: less memory, the same weights."},
     )
     seed: int = field(default=42, metadata={"help": "Of initialisation, data order, augmentation and dropout."})
     dataloader_num_workers: int = field(
@@ -241,7 +246,7 @@ def train(
         evaluation = _Evaluation(query_dataset, database_dataset, collate_fn)
     accelerator = _make_accelerator(args)
     args = _with_batches_that_fill(args, train_dataset, accelerator)
-    with one_writer_of_all(accelerator, args.output_dir):
+    with one_writer_of_all(accelerator, args.output_dir), checkpointing(model, args.gradient_checkpointing):
         check_output_dir(args)  # somebody may have come before
         run = _Run(model, train_dataset, args, accelerator, train_sampler, collate_fn)
         _check_room(args, model)

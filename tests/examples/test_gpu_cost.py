@@ -26,11 +26,12 @@ def gpu_cost(monkeypatch):
 
 @pytest.mark.parametrize("shape", ["clip", "dinov2"])
 @pytest.mark.parametrize("name", ["bare", "fast", "paper"])
-def test_all_that_is_measured_runs(gpu_cost, shape, name):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_all_that_is_measured_runs(gpu_cost, shape, name, compiled):
     model = gpu_cost.new(shape, name)
     trained = {key for key, value in model.named_parameters() if value.requires_grad}
-    steps = gpu_cost.steps_of(model)
-    assert list(steps) == ["hashing", "training", "compiled_hashing", "compiled_training"]
+    steps = gpu_cost.steps_of(model, compiled=compiled)
+    assert list(steps) == ["hashing", "training"]
     for doing, step in steps.items():
         before = {key: value.detach().clone() for key, value in model.named_parameters()}
         step(gpu_cost.pixels(shape, 6))
@@ -39,7 +40,7 @@ def test_all_that_is_measured_runs(gpu_cost, shape, name):
         assert changed <= trained
 
 
-def test_a_row(gpu_cost, monkeypatch):
+def test_rows(gpu_cost, monkeypatch):
     """Memory for 64 photos, in place of a GPU's."""
     pixels = gpu_cost.pixels
 
@@ -50,13 +51,29 @@ def test_a_row(gpu_cost, monkeypatch):
 
     monkeypatch.setattr(gpu_cost, "pixels", pixels_that_fit)
     monkeypatch.setattr(gpu_cost, "BUSY", 0.01)
-    for name, gives in (("synchronize", None), ("empty_cache", None), ("utilization", 97)):
-        monkeypatch.setattr(torch.cuda, name, lambda gives=gives: gives)
-    row = gpu_cost.measure_model("clip", "fast", 16, 2)
-    assert row.pop("largest_training_batch") == 64 and row.pop("utilisation_in_training") == 97
-    assert (row.pop("shape"), row.pop("model")) == ("clip", "fast")
-    assert all(value >= 0 for value in row.values()) and len(row) == 8
-    assert row["compiled_hashing_first_seconds"] > row["hashing_first_seconds"]
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    plain = {}
+    monkeypatch.setattr(torch.cuda, "utilization", lambda: 97)
+    for found in gpu_cost.measure_model("clip", "fast", 16, 2, compiled=False):
+        plain |= found
+    assert plain.pop("largest_training_batch") == 64 and plain.pop("utilisation_in_training") == 97
+    rates = {f"{doing}_{what}" for doing in ("hashing", "training") for what in ("first_seconds", "photos_per_second")}
+    assert plain.keys() == rates and all(value >= 0 for value in plain.values())
+    compiled = {}
+    for found in gpu_cost.measure_model("clip", "fast", 16, 2, compiled=True):
+        compiled |= found
+    assert compiled.keys() == rates
+    assert compiled["hashing_first_seconds"] > plain["hashing_first_seconds"]
+
+
+def test_a_gpu_that_does_not_say_how_busy_it_is(gpu_cost, monkeypatch):
+    def utilization():
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+    monkeypatch.setattr(gpu_cost, "BUSY", 0)
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    assert gpu_cost.utilisation(lambda photos: None, gpu_cost.pixels("clip", 1)) is None
 
 
 def test_without_a_gpu_it_says_so(run_script, monkeypatch):
