@@ -18,6 +18,8 @@ def test_both_kinds_of_epoch_run(monkeypatch):
 
     monkeypatch.setitem(epoch_cost.SHAPES, "tiny", TINY)
     photos = [{"pixel_values": torch.randn(3, 16, 16), "labels": label} for label in range(64)]
-    row = epoch_cost.compare("tiny", photos, "float32", repeats=2)
+    later = epoch_cost.compare("tiny", photos, 1, "float32", repeats=1)
+    row = epoch_cost.compare("tiny", photos, None, "float32", repeats=2)
+    assert (later["first_adapted_layer"], row["first_adapted_layer"]) == (1, 2)
     assert row["seconds"] > 0 and row["seconds_against"] > 0
     assert row["ratio"] == pytest.approx(row["seconds"] / row["seconds_against"], rel=0.05)
