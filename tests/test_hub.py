@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 import concepthash_hf
 from concepthash_hf import BaselineConfig, BaselineModel, ConceptHashModel
-from concepthash_hf.hub import add_code, push_to_hub
+from concepthash_hf.hub import _public_config, add_code, push_to_hub
 from concepthash_hf.model_card import update_model_card
 from concepthash_hf.small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 
@@ -153,3 +153,12 @@ def test_a_base_is_found_from_any_folder_and_is_no_name_of_the_hub(tmp_path, mon
     (tmp_path / "model" / SMALL_WEIGHTS).rename("older/" + SMALL_WEIGHTS)
     with pytest.raises(ValueError, match="only what was trained, and its frozen weights are in clip"):
         push_to_hub("older", "someone/birds")
+
+
+def test_what_is_published_names_no_folder_of_this_machine(tmp_path):
+    clip = save_tiny_clip(tmp_path / "tiny-clip")
+    some = {"class_embeddings": torch.randn(5, 16), "num_labels": 5, "num_bits": 12, "adapter_dim": 8}
+    ConceptHashModel.from_clip(clip, **some).save_pretrained(tmp_path / "model")
+    ours = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert ours["base_model_name_or_path"] == str(clip)
+    assert json.loads(_public_config(tmp_path / "model")) == ours | {"base_model_name_or_path": "tiny-clip"}

@@ -68,7 +68,8 @@ def push_to_hub(
     It is one commit: who loads the model meanwhile gets the old one or the new one, whole, and so does everybody if
     the upload breaks off. Weights and code files of an older model are removed in the same commit.
 
-    The card is made to fit first, in the folder too, see `update_model_card`.
+    The card is made to fit first, in the folder too, see `update_model_card`. The config that is uploaded names no
+    folder of this machine.
 
     Args:
         folder: with a saved model, such as `examples/train.py` writes; its checkpoints and logs stay here.
