@@ -21,7 +21,7 @@ from concepthash_hf import ConceptHasher, ConceptHashModel, ConceptHashVisionMod
 from concepthash_hf.codes import hamming_distance, pack_bits, unpack_bits
 from concepthash_hf.data import BadImageError, decode_image, eval_transform, load_collection
 from concepthash_hf.hasher import open_photo_index, renew_index
-from concepthash_hf.hits import Hits
+from concepthash_hf.hits import Hits, PhotoHit
 from concepthash_hf.index import HammingIndex
 from concepthash_hf.photo_index import PhotoIndex, Source
 from concepthash_hf.word_radius import word_radius
@@ -548,12 +548,18 @@ class TestChanges:
             "image": [grey_png(9), grey_png(99)],
         }
         pq.write_table(pa.table(columns), tmp_path / "photos.parquet")
-        hits = hasher.index(tmp_path / "photos.parquet").search(Image.new("RGB", (8, 8)), k=2).to_dict()["hits"]
+        index = hasher.index(tmp_path / "photos.parquet")
+        hits = index.search(Image.new("RGB", (8, 8)), k=2).to_dict()["hits"]
         found = json.loads(json.dumps(sorted(hits, key=lambda hit: hit["id"]), allow_nan=False))
         assert [(hit["seen"], hit["weight"]) for hit in found] == [
-            ("2026-11-01 00:00:00", None),
-            ("2026-11-02 00:00:00", 2.5),
+            ("2026-11-01T00:00:00", None),
+            ("2026-11-02T00:00:00", 2.5),
         ]
+        assert len(index.codes.where({"seen": index.codes.facets()["seen"][0]})) == 1
+
+    def test_hits_in_an_index_of_dates_are_json(self):
+        hit = PhotoHit("a", 1, (1, 0), {"seen": [datetime(2026, 11, 1)]}, _open=Image.Image, _explain=Image.Image)
+        assert json.loads(json.dumps(hit.to_dict()))["seen"] == ["2026-11-01 00:00:00"]
 
     def test_a_column_called_distance_is_not_the_distance(self, hasher, birds):
         table = birds / "photos.csv"

@@ -2,8 +2,12 @@
 
 import json
 import logging
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -221,3 +225,25 @@ def test_a_column_of_numbers_here_and_texts_there(tmp_path):
         rows = [{"image": f"{split}/{kind}.png", "label": kind, "weight": weight} for kind in "ab"]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert sorted(load_collection(tmp_path).rows["weight"]) == ["3", "3", "heavy", "heavy"]
+
+
+def test_columns_are_texts_and_numbers_whatever_a_table_holds(tmp_path):
+    save_photo(tmp_path / "one.png")
+    picture = (tmp_path / "one.png").read_bytes()
+    columns = {
+        "taken": [datetime(2024, 1, 1), None],
+        "sent": pa.array([datetime(2024, 1, 1, 12, tzinfo=UTC)] * 2, pa.timestamp("ms", "UTC")),
+        "day": [date(2024, 1, 1), date(2024, 1, 2)],
+        "hour": [time(12, 30), time(1)],
+        "lasts": [timedelta(minutes=2), timedelta(milliseconds=500)],
+        "price": [Decimal("2.50"), None],
+        "raw": pa.array([b"x", b"y"], pa.large_binary()),
+        "n": [1, 2],
+    }
+    pq.write_table(pa.table({"image": [picture] * 2, "label": ["a", "b"], **columns}), tmp_path / "photos.parquet")
+    first, second = load_collection(tmp_path / "photos.parquet").rows
+    assert first == {
+        **{"id": 0, "label": "a", "split": first["split"], "taken": "2024-01-01T00:00:00", "day": "2024-01-01"},
+        **{"sent": "2024-01-01T12:00:00+00:00", "hour": "12:30:00", "lasts": 120, "price": 2.5, "n": 1},
+    }
+    assert (second["taken"], second["hour"], second["lasts"], second["price"]) == (None, "01:00:00", 0.5, None)

@@ -4,6 +4,8 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,9 @@ class Collection:
         name: short name.
         photos: one column, "image", undecoded.
         rows: "id", distinct texts or numbers; "path", where photos are files; "label", the class name or a list of
-            them, and "split", where photos have classes; and other columns of texts and numbers. Columns of these
-            names that the photos have themselves, and that mean something else, are called "own_path" and so on.
+            them, and "split", where photos have classes; and other columns of texts and numbers, dates and times as
+            ISO text, durations in seconds. Columns of these names that the photos have themselves, and that mean
+            something else, are called "own_path" and so on.
         notes: in words, what was taken for what.
     """
 
@@ -136,11 +139,20 @@ def _known(photos: datasets.Dataset, split: str, splits: PhotoSplits) -> Iterabl
     others = {
         name: f"{_OWN}{name}" if name in _RESERVED else name
         for name, feature in photos.features.items()
-        if name not in taken and isinstance(feature, datasets.Value) and feature.dtype != "binary"
+        if name not in taken and isinstance(feature, datasets.Value) and "binary" not in feature.dtype
     }
-    columns = {ours: photos[theirs][:] for theirs, ours in others.items()}
+    columns = {ours: [_plain(value) for value in photos[theirs][:]] for theirs, ours in others.items()}
     columns |= {"label": labels, "split": [split] * len(labels)}
     return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+
+
+def _plain(value: Any) -> Any:
+    """A value as a text or number, which every kind of index keeps, and a page or a program can ask for by JSON."""
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def _paths(photos: datasets.Dataset, image_column: str) -> list[tuple[str | None, bool]]:
