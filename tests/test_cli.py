@@ -223,6 +223,8 @@ def test_two_indexes_are_searched_as_one(typed, birds, saved, tmp_path):
     assert json.loads("\n".join(typed(*asked, "--index", "outputs", "--json"))) == [found]
     assert typed(*asked, *both)[0] == "20 photos in outputs/index-birds, outputs/index-more"
     assert "in one shard only" in typed(*asked, *both[:2], *both[:2], status=1)[-1]
+    Path("outputs/index-birds/shards.json").write_text('{"shards": [".", "../index-more"]}')
+    assert json.loads("\n".join(typed(*asked, *both[:2], "--json"))) == [found]
 
 
 def test_from_photos_to_hits_to_why(typed, birds, saved, tmp_path):

@@ -310,8 +310,8 @@ def open_photo_index(
         ValueError: if it was made by another model, or the folder does not say by which.
         FileNotFoundError: if there is no index.
     """
-    shards = shard_locations(str(location) if isinstance(location, str | Path) else [*map(str, location)])
-    codes = open_index(shards, table, mapped)
+    shards = shard_locations(location)
+    codes = open_index(location, table, mapped)
     source = Source.load(shards[0]) if Path(shards[0]).is_dir() else None
     if not isinstance(model, ConceptHasher):
         if model is None and source is None:

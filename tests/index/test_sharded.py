@@ -69,6 +69,38 @@ def test_folders_opened_as_one(folders, tmp_path, mapped):
     assert isinstance(open_index(folders[2:], mapped=mapped), HammingIndex)
 
 
+def list_shards(folder, *shards: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "shards.json").write_text(json.dumps({"shards": shards}))
+
+
+def test_a_list_beside_an_index_adds_others_to_it(folders, tmp_path):
+    list_shards(tmp_path / "shard-0", ".", "../shard-70", "../shard-71")
+    for location in (folders[0], tmp_path / "shard-0" / "shards.json"):
+        index = open_index(location)
+        assert [len(shard) for shard in index.shards] == [70, 1, 429]
+        assert_answers_like(index, make())
+
+
+def test_lists_of_lists(folders, tmp_path):
+    list_shards(tmp_path / "two", "../shard-70", "../shard-71")
+    list_shards(tmp_path, "shard-0", "two")
+    for location in (str(tmp_path), [folders[0], tmp_path / "two"]):
+        index = open_index(location)
+        assert [len(shard) for shard in index.shards] == [70, 1, 429] and index.facets() == make().facets()
+    list_shards(tmp_path, "shard-71", "two")
+    with pytest.raises(ValueError, match="an item is in one shard only"):
+        open_index(tmp_path)
+
+
+def test_lists_that_name_each_other(folders, tmp_path):
+    list_shards(tmp_path / "shard-0", ".", "../shard-70")
+    list_shards(tmp_path / "shard-70", "../shard-0")
+    assert len(open_index(folders[1])) == 71
+    with pytest.raises(ValueError, match="an item is in one shard only"):
+        open_index(folders[0])  # it is in its own list, and in that of the other
+
+
 def test_warm_changes_no_answer(folders):
     index = open_index(folders)
     index.warm()

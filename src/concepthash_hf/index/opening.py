@@ -23,7 +23,7 @@ def open_index(
     Args:
         location: a folder, a Hub id, or `postgresql://user@host/database`; a list of these; or a file of the name
             `shards.json`, or its folder, that names the folders of shards: `{"shards": ["birds-1", "birds-2"]}`, from
-            where it lies.
+            where it lies; `"."` is the index beside it.
         table: of the database.
         mapped: of folders, see `HammingIndex.load`.
 
@@ -31,10 +31,12 @@ def open_index(
         FileNotFoundError: if there is no index in the folder, or neither a folder nor anything on the Hub.
         ValueError: if it is damaged, or several do not go together.
     """
-    locations = shard_locations(location)
-    if len(locations) > 1:
-        return ShardedIndex([open_index(each, table, mapped) for each in locations])
-    (where,) = locations
+    indexes = [_open(where, table, mapped) for where in shard_locations(location)]
+    return ShardedIndex(indexes) if len(indexes) > 1 else indexes[0]
+
+
+def _open(where: str, table: str, mapped: bool) -> CodeIndex:
+    """Open a single index, whatever list of shards lies beside it."""
     if where.startswith(DATABASE):
         from .postgres import PostgresIndex  # needs the extra "pgvector"
 
@@ -62,16 +64,21 @@ def shard_locations(location: str | Path | Sequence[str | Path]) -> list[str]:
         if not location:
             raise ValueError("no index is named: give a folder, or several")
         return [shard for each in location for shard in shard_locations(each)]
+    return _named(str(location), ())
+
+
+def _named(location: str, lists: tuple[Path, ...]) -> list[str]:
+    """What a location stands for: its list, unless that is one of the `lists` that have led here; then, itself."""
     path = Path(location)
     if path.name != SHARDS_NAME:
         path /= SHARDS_NAME
-    if not path.is_file():
-        return [str(location)]
+    if not path.is_file() or path.resolve() in lists:
+        return [location]
     remedy = 'it names folders, such as {"shards": ["birds-1", "birds-2"]}'
     shards = read_object(path, {"shards": list}, remedy)["shards"]
     if not shards or not all(isinstance(shard, str) and (path.parent / shard).is_dir() for shard in shards):
         raise ValueError(f"{path} should name folders that are there, found {shards}: {remedy}")
-    return [str(path.parent / shard) for shard in shards]
+    return [each for shard in shards for each in _named(str(path.parent / shard), (*lists, path.resolve()))]
 
 
 def has_index(folder: str | Path) -> bool:
