@@ -162,6 +162,8 @@ def test_what_does_not_go_together_is_refused():
         ([make(0, 70), make(70, 90, num_concepts=2)], "some have 64 bits in 4 concepts, others 64 bits in 2"),
         ([make(0, 70, revision="1"), make(70, 90, revision="2")], "revision '2'"),
         ([make(0, 70), make(70, 80, model_id="a"), make(80, 90, model_id="b", revision="1")], "model_id 'a'"),
+        ([make(0, 70), make(70, 80, model_id="a"), make(80, 90, model_id="b")], "by a, these are of model_id 'b'"),
+        ([make(0, 70, revision="1"), make(70, 80, model_id="a"), make(80, 90, model_id="b")], "these are of .* 'b'"),
         (
             [make(0, 70), HammingIndex.from_codes(CODES[:1], ids=["a"], num_bits=64, num_concepts=4)],
             "some shards are integers",
@@ -172,6 +174,9 @@ def test_what_does_not_go_together_is_refused():
     # a model may lie in folders of several names
     named = [make(0, 70, model_id="a", revision="1"), make(70, 90, model_id="b", revision="1"), make(90, 91)]
     assert ShardedIndex(named).spec.revision == "1"
+    for named in ([make(0, 70), make(70, 90, model_id="a")], [make(0, 70, revision="1"), make(70, 90, model_id="a")]):
+        with pytest.raises(ValueError, match="made by a.*'zzz'"):
+            ShardedIndex(named).check_model("zzz")
 
 
 def test_it_is_not_changed(folders):

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from .base import CodeIndex
+from .base import CodeIndex, CodeSpec
 from .hamming import HammingIndex
 from .inputs import as_ids, name_some
 from .results import RangeResult, SearchResult
@@ -29,7 +30,7 @@ class ShardedIndex(CodeIndex):
             compared beforehand: an id that is in two of them is found twice.
 
     Attributes:
-        spec: what the codes are.
+        spec: what the codes are; of the model, all that the shards know.
         shards: as given.
 
     Raises:
@@ -52,7 +53,7 @@ class ShardedIndex(CodeIndex):
         if not shards:
             raise ValueError("a sharded index needs at least one index")
         self.shards = tuple(shards)
-        self.spec = next((shard.spec for shard in shards if shard.spec.revision is not None), shards[0].spec)
+        self.spec = _joint_spec([shard.spec for shard in shards])
         for shard in shards:
             self._check_same(shard)
         self._check_ids()
@@ -186,3 +187,9 @@ class ShardedIndex(CodeIndex):
             as_ids(np.concatenate(ids) if ids else None, sum(map(len, ids)))
         except ValueError as error:
             raise ValueError(f"an item is in one shard only ({error}): give the shards ids of their own") from None
+
+
+def _joint_spec(specs: Sequence[CodeSpec]) -> CodeSpec:
+    """The first that tells most of its model, which the others have to go with."""
+    most = max(specs, key=lambda spec: (spec.revision is not None, spec.model_id is not None))
+    return replace(most, model_id=next((spec.model_id for spec in (most, *specs) if spec.model_id is not None), None))
