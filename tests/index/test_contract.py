@@ -378,6 +378,9 @@ def test_where(make_index):
         ({"tags": ["t1"]}, lambda i: i % 2),
         ({"tags": ["all", "t0"]}, lambda i: i % 2 == 0),
         ({"maybe": "x"}, lambda i: i < 9),
+        ({"maybe": None}, lambda i: i >= 9),
+        ({"maybe": None, "n": 4}, lambda i: i >= 9 and i % 7 == 4),
+        ({"n": None}, lambda i: False),
         ({"label": "class 9"}, lambda i: False),
     ):
         part, ids = index.where(where), np.flatnonzero([kept(i) for i in range(300)])
@@ -387,3 +390,13 @@ def test_where(make_index):
             per_concept = concept_distances(queries, codes[ids], 20, 4)
             check_search(part.search(queries, k, [1, 0.5, 0, 2]), ids, per_concept @ [1, 0.5, 0, 2], per_concept, k)
             assert part.get_metadata(ids[:3]) == index.get_metadata(ids[:3])
+
+
+def test_where_a_column_came_later(make_index):
+    index = make_index(20, 4)
+    index.add(random_codes(3, 20), ids=[0, 1, 2], metadata=[{"n": 1}] * 3)
+    index.add(random_codes(3, 20, seed=1), ids=[3, 4, 5], metadata=[{"n": 2, "%s": {"a": i}} for i in (None, 1, 2)])
+    without = index.where({"%s": None})
+    assert without.has(range(6)).tolist() == [True] * 3 + [False] * 3
+    assert len(without.where({"n": 1})) == len(index.where({"n": 1}).where({"%s": None})) == 3
+    assert len(without.where({"n": 2})) == len(without.where({"n": None})) == 0

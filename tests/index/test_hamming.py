@@ -641,6 +641,11 @@ class TestWhere:
             ({"id": 3}, "no column 'id'"),
             ({"n": "red"}, "n is of int64 and cannot be 'red'"),
             ({"label": {"a": 1}}, "label is of .*string and cannot be"),
+            ({"label": ["class 1"] * 60}, r"label is of string, one value .* give one, not \['class 1', "),
+            ({"label": ("class 1",) * 60}, "label is of string and cannot be"),
+            ({"label": np.array(["class 1"] * 60)}, "label is of string and cannot be"),
+            ({"n": [3]}, r"n is of int64, one value for each item: give one, not \[3\]"),
+            ({"n": 2**70}, "n is of int64 and cannot be 1180591620717411303424"),
         ],
     )
     def test_what_cannot_be(self, index, where, error):

@@ -255,7 +255,8 @@ class CodeIndex(ABC):
         """The items whose metadata has these values: an index of them, to search but not to change.
 
         Args:
-            metadata: values by column; of a column of lists, a list of values that are among those of the item.
+            metadata: values by column, None for the items that have none there; of a column of lists, a list of
+                values that are among those of the item.
         """
 
     def _as_codes(self, codes: ArrayLike) -> np.ndarray:

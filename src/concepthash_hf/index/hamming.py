@@ -244,10 +244,11 @@ class HammingIndex(
         """The items whose metadata has these values: an exact index of them, with codes of its own.
 
         Args:
-            metadata: values by column; of a column of lists, a list of values that are among those of the item.
+            metadata: values by column, None for the items that have none there; of a column of lists, a list of
+                values that are among those of the item.
 
         Raises:
-            ValueError: if there is no such column, or its values are of another kind.
+            ValueError: if there is no such column, or its values are of another kind, such as one for a list.
 
         Example:
             >>> index.where({"species": "wren", "split": "train"}).search(codes, k=5)  # doctest: +SKIP

@@ -78,6 +78,7 @@ class PostgresIndex(CodeIndex):
         self._table = Table(table)
         self._database = Database(conninfo)
         self._filters: tuple[dict[str, Any], ...] = ()
+        self._empty: list[str] = []
         with self._database.transaction() as cursor:
             self.spec = self._table.open_or_create(cursor, spec)
         self._count_per_concept = ConceptCounter(self.num_bits, self.num_concepts)
@@ -91,14 +92,16 @@ class PostgresIndex(CodeIndex):
         """The items whose metadata has these values: an index of them, to search but not to change.
 
         Args:
-            metadata: values by column; they match as in jsonb's `@>`, so a part of a list or of a nested dict is
-                enough.
+            metadata: values by column, None for the items that have none there; others match as in jsonb's `@>`, so a
+                part of a list or of a nested dict is enough. Where no item has the column, or its values are of
+                another kind, none matches.
 
         Example:
             >>> index.where({"species": "wren", "split": "train"}).search(codes, k=5)  # doctest: +SKIP
         """
         view = copy.copy(self)
-        view._filters = (*self._filters, dict(metadata))
+        view._filters = (*self._filters, {name: value for name, value in metadata.items() if value is not None})
+        view._empty = [*self._empty, *(name for name, value in metadata.items() if value is None)]
         return view
 
     def build_hnsw(self, m: int = 16, ef_construction: int = 64) -> None:
@@ -273,10 +276,13 @@ class PostgresIndex(CodeIndex):
         """Run a query over `item`, the rows of the table that the view lets through."""
         names = [f"filter{number}" for number in range(len(self._filters))]
         conditions = [sql.SQL("item.metadata @> {}").format(sql.Placeholder(name)) for name in names]
+        if self._empty:  # a column that came with later items is not in those before
+            conditions.append(sql.SQL("NOT jsonb_strip_nulls(item.metadata) ?| %(empty)s"))
         condition = sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
         filters = dict(zip(names, map(_as_json, self._filters), strict=True))
         return cursor.execute(
-            self._table.sql(query, condition=condition, **(parts or {})), parameters | filters
+            self._table.sql(query, condition=condition, **(parts or {})),
+            parameters | filters | {"empty": self._empty},
         ).fetchall()
 
     def _bits(self, codes: np.ndarray) -> Iterable[Bit]:

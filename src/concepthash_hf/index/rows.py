@@ -125,7 +125,7 @@ class Rows:
         return pc.sort_indices(self._id_array).to_numpy().astype(np.int64)
 
     def positions_where(self, values: Mapping[str, Any]) -> np.ndarray:
-        """The positions of the items whose metadata has these values, int64 `(n,)`.
+        """The positions of the items whose metadata has these values, int64 `(n,)`; None is where there is none.
 
         Raises:
             ValueError: if there is no such column, or its values are of another kind.
@@ -133,8 +133,13 @@ class Rows:
         found = np.ones(len(self), dtype=bool)
         for name, value in values.items():
             column = self._column(name)
-            for each in value if isinstance(value, list) and _is_list(column.type) else [value]:
-                found &= _has(column, each, name)
+            if value is None:
+                found &= column.is_null().to_numpy(zero_copy_only=False)
+            elif isinstance(value, list) and not _is_list(column.type):
+                raise ValueError(f"{name} is of {column.type}, one value for each item: give one, not {value}")
+            else:
+                for each in value if isinstance(value, list) else [value]:
+                    found &= _has(column, each, name)
         return np.flatnonzero(found)
 
     def facets(self, most: int) -> dict[str, list[Any]]:
@@ -215,8 +220,9 @@ def _has(column: pa.Array, value: Any, name: str) -> np.ndarray:
     """Which items have a value in a column, or in the list that stands there."""
     values = pc.list_flatten(column) if _is_list(column.type) else column
     try:
-        equal = pc.equal(values, value).fill_null(False).to_numpy(zero_copy_only=False)
-    except (pa.ArrowException, TypeError) as error:
+        # a scalar: arrow would compare a tuple or an array item by item
+        equal = pc.equal(values, pa.scalar(value)).fill_null(False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
         raise ValueError(f"{name} is of {column.type} and cannot be {value!r} ({error})") from None
     if not _is_list(column.type):
         return equal
