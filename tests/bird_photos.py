@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from concepthash_hf import ConceptHashModel
+from concepthash_hf import BaselineModel, ConceptHashModel
 from concepthash_hf.data.toy_birds import SPECIES, draw_bird
 from concepthash_hf.toy_clip import save_toy_clip
 
@@ -35,4 +35,15 @@ def save_untrained(folder: Path, seed: int = 0) -> Path:
     model.image_processor.save_pretrained(folder)
     for file in clip.glob("tokenizer*"):
         file.rename(folder / file.name)
+    return folder
+
+
+def save_baseline(folder: Path) -> Path:
+    """A model of another method, of 12 bits and without concepts, with its image processor."""
+    torch.manual_seed(0)
+    clip = folder.with_name(f"{folder.name}-clip")
+    save_toy_clip(clip, NAMES, image_size=32)
+    model = BaselineModel.from_backbone(clip, NAMES, method="csq", num_bits=NUM_BITS, adapter_dim=8)
+    model.save_pretrained(folder)
+    model.image_processor.save_pretrained(folder)
     return folder

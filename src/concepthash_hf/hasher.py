@@ -137,6 +137,23 @@ class ConceptHasher:
         """Whether the model has its text tower."""
         return getattr(self.model, "text_model", None) is not None
 
+    @property
+    def has_concepts(self) -> bool:
+        """Whether codes are made of parts that look at something; those of other methods are not."""
+        return isinstance(self.model, ConceptHashPreTrainedModel)
+
+    def check_has_concepts(self) -> None:
+        """Refuse to explain what cannot be explained.
+
+        Raises:
+            ValueError: if the model has no concepts.
+        """
+        if not self.has_concepts:
+            raise ValueError(
+                f"{self.name_or_path} was trained by another method than ConceptHash: its codes have no concepts that "
+                "could be explained"
+            )
+
     def encode(self, photos: Any, *, output: Output = "codes") -> np.ndarray:
         """Hash photos.
 
@@ -229,7 +246,7 @@ class ConceptHasher:
         Raises:
             ValueError: if it cannot be read, or the model has no concepts.
         """
-        self._check_has_concepts()
+        self.check_has_concepts()
         (picture,) = _one(photo)
         return explain_image(self.model, self.image_processor, picture)
 
@@ -239,7 +256,7 @@ class ConceptHasher:
         Raises:
             ValueError: if one cannot be read, or the model has no concepts.
         """
-        self._check_has_concepts()
+        self.check_has_concepts()
         return explain_match(self.model, self.image_processor, *_one(one), *_one(other))
 
     def hash_rows(
@@ -256,13 +273,6 @@ class ConceptHasher:
         """
         for logits, hashed, bad in self._logits(pictures, rows):
             yield pack_bits(binarize(logits)), hashed, bad
-
-    def _check_has_concepts(self) -> None:
-        if not isinstance(self.model, ConceptHashPreTrainedModel):
-            raise ValueError(
-                f"{self.name_or_path} was trained by another method than ConceptHash: its codes have no concepts that "
-                "could be explained"
-            )
 
     @torch.no_grad()
     def _logits(

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from bird_photos import save_untrained
+from bird_photos import save_baseline, save_untrained
 from browser import system_chromium
 from hostile_birds import HOSTILE, write_collection
 
@@ -45,6 +45,12 @@ def index(hasher, collection) -> PhotoIndex:
 
 
 @pytest.fixture(scope="session")
+def baseline_index(collection, tmp_path_factory) -> PhotoIndex:
+    """Of a model of another method, whose codes have no concepts."""
+    return ConceptHasher(save_baseline(tmp_path_factory.mktemp("baseline") / "csq"), "cpu").index(collection)
+
+
+@pytest.fixture(scope="session")
 def explorer(index, tmp_path_factory) -> Iterator[Explorer]:
     explorer = Explorer(index, ServedPhotos(index, tmp_path_factory.mktemp("cache")))
     yield explorer
@@ -77,6 +83,11 @@ def serve_index(tmp_path_factory) -> Iterator[Callable[[PhotoIndex], str]]:
 @pytest.fixture(scope="session")
 def served(serve_index, index, collection) -> Served:
     return Served(serve_index(index), index, collection)
+
+
+@pytest.fixture(scope="session")
+def served_baseline(serve_index, baseline_index, collection) -> Served:
+    return Served(serve_index(baseline_index), baseline_index, collection)
 
 
 @pytest.fixture(scope="session")

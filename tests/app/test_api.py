@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from urllib.parse import quote
 
+import httpx
 import numpy as np
 import pytest
 from bird_photos import NAMES
@@ -84,6 +85,16 @@ def test_explain(client, hasher, photo, served):
     words = client.post("explain", json={"words": "owl"}).json()
     assert words["this"]["concepts"][0]["attention"] is None and words["other"] is None
     assert "not a proof" in words["proves"]
+
+
+def test_a_model_without_concepts(served_baseline, photo):
+    asked = {"photo": base64_of(photo)}
+    with httpx.Client(base_url=served_baseline.url, timeout=120) as client:
+        found = client.post("search", json={**asked, "k": 5}).json()["hits"]
+        assert [hit["distance"] for hit in found] == [hit.distance for hit in served_baseline.index.search(photo, k=5)]
+        for one in (asked, {"id": found[0]["id"]}, {**asked, "other": asked}):
+            answer = client.post("explain", json=one)
+            assert answer.status_code == 422 and "its codes have no concepts" in answer.text
 
 
 def test_health_and_documentation(client):

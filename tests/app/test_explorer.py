@@ -33,7 +33,7 @@ def test_a_photo_has_the_code_that_the_hasher_gives_it(explorer, hasher, bird, o
     code = hasher.encode(bird)[0]
     assert one.code.tolist() == explorer.hashed(lambda: bird, "a bird").code.tolist() == code.tolist()
     assert one.sub_codes.tolist() == hasher.encode(bird, output="sub_codes")[0].tolist()
-    assert len(one.looks) == 3
+    assert len(one.looks) == 3 and one.photo == one.looks[0].photo
 
 
 def test_many_at_once_get_their_own(explorer, hasher, collection):
@@ -109,6 +109,7 @@ def test_head_of_this_and_wing_of_that(explorer, index, one, collection):
         one.sub_codes[2].tolist(),
     ]
     assert [look.photo for look in mixed.looks] == [one.looks[0].photo, other.looks[0].photo, one.looks[0].photo]
+    assert mixed.photo == one.photo
     code = compose_codes(np.stack([one.code, other.code, one.code]), 12)
     expected = index.codes.search(code[None], 10)
     assert [hit.distance for hit in explorer.search(Query(mixed), 0, 10).found] == expected.distances[0].tolist()
@@ -125,6 +126,21 @@ def test_comparisons(explorer, one, index, hasher, bird, collection):
     assert pair.distances == match.distances.tolist()
     words = explorer.read_words("owl")
     assert Comparison(words, other).distance == hamming_distance(words.code, other.code)
+
+
+def test_a_model_without_concepts(baseline_index, bird, tmp_path):
+    """Photos are searched with; there is nothing to see of where it looked."""
+    explorer = Explorer(baseline_index, ServedPhotos(baseline_index, tmp_path / "cache"))
+    reading = explorer.read_photo(lambda: bird, "a bird")
+    assert reading.code.tolist() == baseline_index.hasher.encode(bird)[0].tolist()
+    assert reading.looks == () and reading.photo is not None and explorer.proves == ""
+    item = explorer.read_item(f"{NAMES[1]}/3.png")
+    assert item.code.tolist() == reading.code.tolist() and item.photo == reading.photo
+    expected = baseline_index.codes.search(reading.code[None], 24)
+    assert [hit.distance for hit in explorer.search(Query(reading)).found] == expected.distances[0].tolist()
+    with pytest.raises(ValueError, match="trained by another method than ConceptHash"):
+        explorer.describe_concepts()
+    explorer.close()
 
 
 def test_near_duplicates(explorer, index):

@@ -298,3 +298,22 @@ def test_photos_that_have_moved_leave_a_page_that_works(chromium, serve_index, h
     visit.page.get_by_text("none of the photos is at hand").wait_for()
     visit.context.close()
     assert visit.wrong == []
+
+
+def test_a_model_without_concepts(chromium, served_baseline, bird):
+    visit = Visit(chromium, served_baseline.url)
+    visit.upload(bird)
+    visit.searched(".ch-layers")
+    hits = served_baseline.index.search(str(bird), k=24)
+    assert visit.distances() == [hit.distance for hit in hits]
+    assert visit.page.locator(".ch-one .ch-map, .ch-one .ch-proves").count() == 0
+    visit.page.locator("#ch-hits .ch-photo").nth(20).click()
+    visit.page.wait_for_selector(".ch-two")
+    assert visit.page.locator(".ch-two .ch-sum").inner_text() == f"{hits[20].distance:g} of 12 bits differ"
+    visit.page.locator(".ch-again").nth(23).click()
+    visit.page.wait_for_function("document.querySelector('.ch-one figcaption span').title !== 'your photo'")
+    assert visit.distances()[0] == 0
+    visit.page.get_by_role("tab", name="Concepts").click()
+    visit.page.get_by_text("its codes have no concepts").wait_for()
+    visit.context.close()
+    assert visit.wrong == []

@@ -178,6 +178,7 @@ def make_api(explorer: Explorer) -> FastAPI:
     @app.post("/explain")
     def explain(asked: Explain) -> Explained:
         """Say where each concept looks, and which agree with those of another photo."""
+        _valid(explorer.index.hasher.check_has_concepts)
         one = _reading(asked, with_looks=True)
         other = None if asked.other is None else _reading(asked.other, with_looks=True)
         pair = None if other is None else Comparison(one, other)

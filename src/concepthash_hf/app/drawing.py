@@ -91,19 +91,16 @@ def _templates() -> jinja2.Environment:
         "bits": lambda bits: "".join("1" if bit else "0" for bit in bits),
         "data_uri": _data_uri,
         "small": lambda picture: picture.resize((CROP, CROP), Image.Resampling.LANCZOS),
+        "large": lambda picture: picture.resize((STAGE, STAGE), Image.Resampling.LANCZOS),
         "line": lambda text: one_line(str(text)),
     }
-    environment.globals |= {"colour": _css_colour, "maps_of": _maps_of, "photo_of": _photo_of, "paler": _paler}
+    environment.globals |= {"colour": _css_colour, "maps_of": _maps_of, "paler": _paler}
     return environment
 
 
 def _maps_of(shown: Reading) -> list[Image.Image]:
     """For each concept where it looked."""
     return [look.overlay(concept, STAGE) for concept, look in enumerate(shown.looks)]
-
-
-def _photo_of(shown: Reading) -> Image.Image:
-    return shown.looks[0].thumbnail(STAGE)
 
 
 def _data_uri(picture: Image.Image) -> str:

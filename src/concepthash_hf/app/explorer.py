@@ -152,8 +152,9 @@ class Explorer:
 
     @property
     def proves(self) -> str:
-        """What the maps of the model's concepts prove, in words."""
-        return what_it_proves(self.index.hasher.model.base_model.config.read_out)
+        """What the maps of the model's concepts prove, in words; nothing where it has no concepts."""
+        hasher = self.index.hasher
+        return what_it_proves(hasher.model.base_model.config.read_out) if hasher.has_concepts else ""
 
     def hashed(self, photo: Callable[[], Image.Image], name: str) -> Reading:
         """The code of a photo, without where concepts looked: for who does not look.
@@ -166,7 +167,8 @@ class Explorer:
             BusyError: if the model is not free in time.
             Exception: what `photo` raises.
         """
-        return Reading(name, self._encode(self._prepared(photo)[0]), self.spec)
+        pixel_values, seen = self._prepared(photo)
+        return Reading(name, self._encode(pixel_values), self.spec, seen)
 
     def indexed(self, id: Any) -> Reading:
         """The code that a photo of the collection has in the index.
@@ -178,7 +180,9 @@ class Explorer:
         return Reading(found.caption, np.asarray(self.index.codes.get_codes([id])[0]), self.spec)
 
     def read_photo(self, photo: Callable[[], Image.Image], name: str) -> Reading:
-        """What the model reads in a photo, and where: as `hashed`."""
+        """What the model reads in a photo, and where, if it has concepts: as `hashed`."""
+        if not self.index.hasher.has_concepts:
+            return self.hashed(photo, name)
         return Reading.of_photo(name, self._explain(self._prepared(photo)), self.spec)
 
     def read_words(self, words: str) -> Reading:
@@ -272,9 +276,10 @@ class Explorer:
         """What each concept looks at, in words and pictures; made once.
 
         Raises:
-            ValueError: if the index is in a database.
+            ValueError: if the model has no concepts, the index is in a database, or no photo is at hand.
             BusyError: if the model is not free in time.
         """
+        self.index.hasher.check_has_concepts()
         with self._describe_lock:
             if self._described is None:
                 self._described = self._describe()

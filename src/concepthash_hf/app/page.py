@@ -267,7 +267,7 @@ class _Page:
 
     def _first_photo(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
         one = self.explorer.read_photo(lambda: read_upload(_sent(told)), "your photo")
-        return self._first(session, one, values, drawing.drop(_PHOTO, one.looks[0].photo))
+        return self._first(session, one, values, drawing.drop(_PHOTO, one.photo))
 
     def _first_words(self, session: Session, words: str, *values: Any) -> list[Any]:
         return self._first(session, self.explorer.read_words(words), values, words=gr.skip())
@@ -286,7 +286,7 @@ class _Page:
 
     def _second_photo(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
         other = self.explorer.read_photo(lambda: read_upload(_sent(told)), "your second photo")
-        return self._second(session, other, values, drawing.drop(_SECOND_PHOTO, other.looks[0].photo))
+        return self._second(session, other, values, drawing.drop(_SECOND_PHOTO, other.photo))
 
     def _second_words(self, session: Session, words: str, *values: Any) -> list[Any]:
         return self._second(session, self.explorer.read_words(words), values, words=gr.skip())
@@ -326,7 +326,10 @@ class _Page:
         return [session, gr.skip(), self._compared(session), *self._hits(session, page, query)]
 
     def _describe(self) -> str:
-        found = self.explorer.describe_concepts()
+        try:
+            found = self.explorer.describe_concepts()
+        except ValueError as error:  # said where the concepts would be
+            return drawing.message(str(error))
         return drawing.concepts(found.concepts, found.photos, found.codes, self.explorer.proves)
 
     def _group(self, radius: float) -> str:

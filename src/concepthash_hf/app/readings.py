@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
 from ..codes import compose_codes, split_sub_codes, unpack_bits
 from ..explain import ImageExplanation
@@ -18,18 +19,21 @@ class Reading:
         name: what to call it.
         code: packed, uint8 `(ceil(K / 8),)`.
         spec: what the code is.
-        looks: for each of the M concepts the explanation that shows where it looked; empty for words.
+        photo: what the model sees of the photo, a square; None for words, and where it is not at hand.
+        looks: for each of the M concepts the explanation that shows where it looked; empty without a photo, and for
+            models without concepts.
     """
 
     name: str
     code: np.ndarray
     spec: CodeSpec
+    photo: Image.Image | None = field(default=None, repr=False)
     looks: tuple[ImageExplanation, ...] = field(default=(), repr=False)
 
     @classmethod
     def of_photo(cls, name: str, explanation: ImageExplanation, spec: CodeSpec) -> "Reading":
         """From what the model says of one photo."""
-        return cls(name, explanation.code, spec, (explanation,) * spec.num_concepts)
+        return cls(name, explanation.code, spec, explanation.photo, (explanation,) * spec.num_concepts)
 
     @property
     def sub_codes(self) -> np.ndarray:
@@ -51,8 +55,10 @@ class Reading:
         sources = [other if choice else self for choice in from_other]
         code = compose_codes(np.stack([source.code for source in sources]), self.spec.num_bits)
         looks = tuple(source.looks[concept] for concept, source in enumerate(sources) if source.looks)
-        is_whole = len(looks) == self.spec.num_concepts
-        return Reading(f"{self.name} with {other.name}", code, self.spec, looks if is_whole else ())
+        name = f"{self.name} with {other.name}"
+        if len(looks) < self.spec.num_concepts:
+            return Reading(name, code, self.spec)
+        return Reading(name, code, self.spec, looks[0].photo, looks)
 
 
 @dataclass(frozen=True)
