@@ -275,7 +275,9 @@ class PostgresIndex(CodeIndex):
     ) -> list[tuple]:
         """Run a query over `item`, the rows of the table that the view lets through."""
         names = [f"filter{number}" for number in range(len(self._filters))]
-        conditions = [sql.SQL("item.metadata @> {}").format(sql.Placeholder(name)) for name in names]
+        conditions: list[sql.Composable] = [
+            sql.SQL("item.metadata @> {}").format(sql.Placeholder(name)) for name in names
+        ]
         if self._empty:  # a column that came with later items is not in those before
             conditions.append(sql.SQL("NOT jsonb_strip_nulls(item.metadata) ?| %(empty)s"))
         condition = sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
