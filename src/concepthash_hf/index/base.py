@@ -158,14 +158,15 @@ class CodeIndex(ABC):
 
         Raises:
             ValueError: if the codes do not fit or are of another model, k is not between 1 and the number of items, a
-                concept is unknown, or weights are negative, not finite, or all zero.
+                concept is unknown, or weights are negative, all zero, not finite, or not so in sum over the bits.
         """
         packed = self._as_codes(codes)
         self._check_k(k)
         k = int(k)  # faiss takes no number of numpy's
         if concept_weights is None:
             return self._search(packed, k)
-        return self._search_weighted(packed, k, as_concept_weights(concept_weights, self.num_concepts))
+        weights = as_concept_weights(concept_weights, self.num_bits, self.num_concepts)
+        return self._search_weighted(packed, k, weights)
 
     def search_by_logits(self, code_logits: ArrayLike, k: int) -> SearchResult:
         """Find the nearest items by the code logits of the queries, which rank finer than their bits.

@@ -1,5 +1,6 @@
 """What an index is given: codes, ids, metadata, weights; checked once, the same for every backend."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -94,11 +95,12 @@ def as_table(metadata: Metadata | None, length: int) -> pa.Table | None:
     return table
 
 
-def as_concept_weights(weights: Weights, num_concepts: int) -> np.ndarray:
+def as_concept_weights(weights: Weights, num_bits: int, num_concepts: int) -> np.ndarray:
     """Weights as float64 `(num_concepts,)`.
 
     Raises:
-        ValueError: if a concept is unknown, or weights are negative, not finite, all zero, or not one per concept.
+        ValueError: if a concept is unknown, or weights are negative, not finite, all zero, not one per concept, or so
+            large that the distance of opposite codes is not finite.
     """
     if isinstance(weights, Mapping):
         unknown = [concept for concept in weights if concept not in range(num_concepts)]
@@ -116,6 +118,11 @@ def as_concept_weights(weights: Weights, num_concepts: int) -> np.ndarray:
         )
     if not np.isfinite(array).all() or (array < 0).any() or not array.any():
         raise ValueError(f"concept_weights are finite, not negative and not all zero, got {array.tolist()}")
+    if not math.isfinite(sum(array.tolist()) * (num_bits // num_concepts)):
+        raise ValueError(
+            f"concept_weights are so large that their sum over {num_bits} bits is not finite, got {array.tolist()}: "
+            "only their ratios matter to the order, divide them by the largest"
+        )
     return array
 
 

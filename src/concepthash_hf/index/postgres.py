@@ -28,6 +28,7 @@ from .postgres_table import Table, kind_of
 from .results import RangeResult, SearchResult
 
 LARGEST_EF_SEARCH = 1000  # pgvector's own limit
+LARGEST_NUMBER = 2**63 - 1  # of PostgreSQL's rows
 
 _NEAREST = """
     SELECT query.number - 1, hit.position, hit.id, bit_send(hit.code)
@@ -137,7 +138,7 @@ class PostgresIndex(CodeIndex):
 
     def _check_k(self, k: int) -> None:
         """Spare a large table from being counted at every search."""
-        if isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 1:
+        if isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= LARGEST_NUMBER:
             with self._database.transaction() as cursor:
                 kth = "SELECT 1 FROM {table} AS item WHERE {condition} OFFSET %(before)s LIMIT 1"
                 if self._select(cursor, kth, before=int(k) - 1):
