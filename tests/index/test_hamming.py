@@ -659,6 +659,21 @@ class TestWhere:
         assert len(part.where({"flag": True})) + len(part.where({"flag": False})) == 17
 
 
+@pytest.mark.parametrize("metadata", [True, False])
+def test_growing_by_many_small_parts_leaves_few_chunks(metadata):
+    """Every look-up goes through all of them."""
+    codes, index = random_codes(3, 20), HammingIndex(CodeSpec(20, 4))
+    rows = [{"n": n} | ({"late": str(n)} if n >= 300 else {}) for n in range(600)]
+    for start in range(0, 600, 3):
+        part = slice(start, start + 3)
+        index.add(codes, [f"photo {n}" for n in range(600)[part]], rows[part] if metadata else None)
+        if start % 30 == 0:
+            assert len(index.ids) == start + 3  # which combines those of the ids alone
+        assert all(column.num_chunks <= 5 for column in index._rows.table.columns)
+    expected = [{"late": None, **row} if metadata else {} for row in rows]
+    assert index.get_metadata([f"photo {n}" for n in range(600)]) == expected
+
+
 @pytest.mark.parametrize("ids", [None, [f"photo {i * 7 % 60:02}é" for i in range(60)]])
 def test_warm_changes_no_answer(ids):
     codes, queries = random_codes(60, 20), random_codes(3, 20, seed=1)

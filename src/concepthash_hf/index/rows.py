@@ -184,7 +184,7 @@ class Rows:
         if length == 0:
             return self
         try:
-            return Rows(pa.concat_tables([self.table, new], promote_options="permissive"))
+            return Rows(_in_few_chunks(pa.concat_tables([self.table, new], promote_options="permissive")))
         except pa.ArrowException as error:
             raise ValueError(f"the metadata does not go with that of the index: {error}") from None
 
@@ -210,6 +210,18 @@ class Rows:
                 f"the ids of this index are {kinds[pa.types.is_integer(own)]}, "
                 f"got {kinds[pa.types.is_integer(ids.type)]}: {name_some(ids)}"
             )
+
+
+def _in_few_chunks(table: pa.Table) -> pa.Table:
+    """In chunks each more than twice as long as all after it: few, and a row is copied a few times, not every time."""
+    # columns differ: the ids may have been combined alone, and a column may have come later
+    lengths = [len(chunk) for chunk in max(table.columns, key=lambda column: column.num_chunks).chunks]
+    tail = lengths.pop()
+    while lengths and lengths[-1] <= 2 * tail:
+        tail += lengths.pop()
+    start = len(table) - tail
+    combined = table.slice(start).combine_chunks()
+    return pa.concat_tables([table.slice(0, start), combined]) if start else combined
 
 
 def _is_list(kind: pa.DataType) -> bool:
