@@ -1,8 +1,8 @@
 """What a binary code is: bits, packed bytes, sub-codes and Hamming distance.
 
 A code of K bits is the concatenation of M sub-codes of K/M bits, concept 0 first. Packed, it is `ceil(K / 8)` bytes of
-type uint8, most significant bit first (`numpy.packbits` order), the unused bits of the last byte zero. Every function
-takes numpy arrays or torch tensors and answers in kind (and on the same device).
+type uint8, most significant bit first (`numpy.packbits` order), the unused bits of the last byte zero. Functions take
+numpy arrays or torch tensors and answer in kind (and on the same device), unless they say that it is arrays alone.
 """
 
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -170,6 +170,26 @@ def compose_codes(codes: Array, num_bits: int) -> Array:
     import torch
 
     return pack_bits(torch.cat(chosen, -1))
+
+
+def as_words(codes: np.ndarray) -> np.ndarray:
+    """Bytes as 64-bit words, which are compared the fastest; padded with zero bytes, so that no distance changes.
+
+    Args:
+        codes: uint8 `(..., W)`, a numpy array.
+
+    Returns:
+        uint64 `(..., ceil(W / 8))`; a view where nothing is missing.
+    """
+    missing = -codes.shape[-1] % 8
+    if missing:
+        codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, missing)])
+    return np.ascontiguousarray(codes).view(np.uint64)
+
+
+def to_numpy(values: Any) -> np.ndarray:
+    """An array, a tensor on any device, or a sequence, as a numpy array."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
 def check_packed(codes: Any, num_bits: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..codes import pack_bits, unpack_bits
+from ..codes import as_words, pack_bits, unpack_bits
 
 
 class ConceptCounter:
@@ -15,7 +15,7 @@ class ConceptCounter:
 
     def __init__(self, num_bits: int, num_concepts: int) -> None:
         concept_of_bit = np.repeat(np.arange(num_concepts), num_bits // num_concepts)
-        self._masks = _as_words(pack_bits(np.arange(num_concepts)[:, None] == concept_of_bit))
+        self._masks = as_words(pack_bits(np.arange(num_concepts)[:, None] == concept_of_bit))
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Compare; leading axes broadcast.
@@ -27,7 +27,7 @@ class ConceptCounter:
         Returns:
             int64 `(..., M)`.
         """
-        differing = _as_words(a ^ b)
+        differing = as_words(a ^ b)
         counts = np.bitwise_count(differing[..., None, :] & self._masks)
         # most codes are a single word, and a search of few codes feels every step
         return counts[..., 0].astype(np.int64) if counts.shape[-1] == 1 else counts.sum(axis=-1, dtype=np.int64)
@@ -46,11 +46,3 @@ def asymmetric_distances(logits: np.ndarray, codes: np.ndarray, items: np.ndarra
     """
     differing = unpack_bits(codes[:, None] ^ items, logits.shape[1])
     return np.einsum("qck,qk->qc", differing, np.abs(logits))
-
-
-def _as_words(codes: np.ndarray) -> np.ndarray:
-    """Bytes as 64-bit words, padded with zero bytes (equal on both sides, so no distance changes)."""
-    missing = -codes.shape[-1] % 8
-    if missing:
-        codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, missing)])
-    return codes.view(np.uint64)

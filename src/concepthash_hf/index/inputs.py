@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..codes import check_packed
+from ..codes import check_packed, to_numpy
 
 if TYPE_CHECKING:  # who has no tensors needs no torch
     import torch
@@ -26,7 +26,7 @@ def as_codes(codes: ArrayLike, num_bits: int) -> np.ndarray:
     Raises:
         ValueError: if they are of another type, shape or width, or unused bits of the last byte are set.
     """
-    array = codes if isinstance(codes, np.ndarray) else np.asarray(to_numpy(codes))
+    array = codes if isinstance(codes, np.ndarray) else to_numpy(codes)
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] * 8 - num_bits not in range(8):
         check_packed(array, num_bits)
         raise ValueError(
@@ -108,7 +108,7 @@ def as_concept_weights(weights: Weights, num_bits: int, num_concepts: int) -> np
             raise ValueError(f"concepts are numbered 0 to {num_concepts - 1}, got {name_some(unknown)}")
         weights = [weights.get(concept, 0.0) for concept in range(num_concepts)]
     try:
-        array = np.asarray(to_numpy(weights), dtype=np.float64)
+        array = to_numpy(weights).astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"concept_weights are {num_concepts} numbers, got {weights!r}") from None
     if array.shape != (num_concepts,):
@@ -134,7 +134,7 @@ def as_logits(code_logits: ArrayLike, num_bits: int) -> np.ndarray:
     """
     if _is_tensor(code_logits) and code_logits.is_floating_point():  # type: ignore[union-attr]
         code_logits = code_logits.detach().cpu().double()  # type: ignore[union-attr]  # numpy knows no bfloat16
-    array = np.asarray(to_numpy(code_logits))
+    array = to_numpy(code_logits)
     if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] != num_bits:
         raise ValueError(
             f"code logits are floating point of shape (n, {num_bits}), the `code_logits` of a model's output; got "
@@ -168,11 +168,6 @@ def check_radius(radius: int) -> int:
     return int(radius)
 
 
-def to_numpy(values: Any) -> Any:
-    """A tensor as an array; anything else as it is."""
-    return values.detach().cpu().numpy() if _is_tensor(values) else values
-
-
 def _is_tensor(values: Any) -> bool:
     return hasattr(values, "detach")
 
@@ -185,7 +180,7 @@ def name_some(values: Any) -> str:
 
 
 def _to_arrow(ids: Any) -> pa.Array:
-    values = to_numpy(ids)
+    values = to_numpy(ids) if _is_tensor(ids) else ids  # of a list, arrow tells the kind better
     if isinstance(values, str | bytes | Mapping):
         raise ValueError(f"ids are integers or strings, a list or an array of them; got {values!r}")
     try:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .inputs import ArrayLike, prepare_task, to_numpy
+from ..codes import to_numpy
+from .inputs import ArrayLike, prepare_task
 from .ranking import Ranking
 from .retrieval import check_rank, ranking_metrics, retrieval_metrics
 

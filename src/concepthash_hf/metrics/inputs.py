@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..codes import check_packed
+from ..codes import as_words, check_packed, to_numpy
 
 # Pairs of query and database item that one thread looks at at a time: what bounds the memory.
 PAIRS_PER_CHUNK = 2**20
@@ -132,11 +132,6 @@ def prepare_task(
     return task
 
 
-def to_numpy(values: ArrayLike) -> np.ndarray:
-    """An array, tensor or sequence as a numpy array."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-
-
 def as_codes(codes: ArrayLike, name: str) -> np.ndarray:
     """Packed codes as uint8 `(n, bytes)`, or a ValueError that names the argument."""
     try:
@@ -172,12 +167,6 @@ def _refuse_unpacked(queries: np.ndarray, database: np.ndarray) -> None:
             f"the codes are {queries.shape[1]} bytes wide and every byte is 0 or 1: these are bits, not packed codes; "
             "use pack_bits"
         )
-
-
-def as_words(codes: np.ndarray) -> np.ndarray:
-    """Bytes as 64-bit words, padded with zero bytes (equal on both sides, so no distance changes)."""
-    padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
-    return np.ascontiguousarray(padded).view(np.uint64)
 
 
 def _as_labels(

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .inputs import ArrayLike, RetrievalTask, as_integer_labels, prepare_task, to_numpy
+from ..codes import to_numpy
+from .inputs import ArrayLike, RetrievalTask, as_integer_labels, prepare_task
 from .ranking import Ranking, rank, ratio
 from .retrieval import check_rank, per_query_metrics
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..codes import check_divisible, check_packed, pack_bits
-from .inputs import ArrayLike, RetrievalTask, as_codes, as_words, prepare_task
+from ..codes import as_words, check_divisible, check_packed, pack_bits
+from .inputs import ArrayLike, RetrievalTask, as_codes, prepare_task
 from .retrieval import per_query_metrics
 
 
