@@ -122,6 +122,8 @@ def test_health_and_documentation(client):
         ("search", {"words": "owl", "where": {"colour": "red"}}, "no column 'colour'"),
         ("search", {"words": "owl", "where": {"habitat": 3}}, "habitat is of .*string"),
         ("search", {"words": "owl", "other": {"words": "jay"}, "concepts_of_other": [3]}, "numbered from 0 to 2"),
+        ("search", {"words": "owl", "concepts_of_other": [1]}, "other and concepts_of_other together"),
+        ("search", {"words": "owl", "other": {"words": "jay"}}, "other and concepts_of_other together"),
     ],
 )
 def test_what_is_refused(client, path, asked, error):

@@ -52,6 +52,12 @@ class Search(Asked):
     other: Asked | None = Field(None, description="A second query, of which some concepts are taken.")
     concepts_of_other: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list, description="Which.")
 
+    @model_validator(mode="after")
+    def _is_mixed_or_not(self) -> "Search":
+        if (self.other is not None) != bool(self.concepts_of_other):
+            raise ValueError("give other and concepts_of_other together: a second query, and which concepts are its")
+        return self
+
 
 class Explain(Asked):
     """What to explain, and what to compare it with."""
