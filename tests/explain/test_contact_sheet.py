@@ -129,6 +129,17 @@ def test_long_names_and_many_concepts():
     assert sheet.width == boxes(sheet, SECOND)[2] + 14
 
 
+@pytest.mark.parametrize("tile", [TILE, 160])
+def test_more_concepts_than_numbers_have_room(tile):
+    """Every field keeps its colour, as long as it has a pixel of its own."""
+    near, far = (contact_sheet([Found("", "", [hit(distances=(bits,) * 64)])], 4, tile=tile) for bits in (0, 2))
+    left, _, right, bottom = boxes(near, FIRST)
+    row = bottom + 3 + 2 * 18 + 2
+    colours = set(map(tuple, pixels_of(near)[row, left:right].tolist()))
+    assert right - left == tile and colours == set(CONCEPT_COLOURS)
+    assert (pixels_of(far)[row, left:right] == 255).all()
+
+
 def test_nothing_found():
     with pytest.raises(ValueError, match="nothing to show"):
         contact_sheet([Found("owl", "", [])], 8)

@@ -128,6 +128,7 @@ def test_several_photos_at_once(bird, other_bird):
     together = explain_images(tower, PROCESSOR, [bird, other_bird])
     for alone, explanation in zip((bird, other_bird), together, strict=True):
         assert (explain_image(tower, PROCESSOR, alone).code == explanation.code).all()
+    assert explain_images(tower, PROCESSOR, []) == []
 
 
 def test_what_cannot_be_explained(bird, tmp_path):

@@ -56,7 +56,7 @@ def contact_sheet(
 
     Below a hit is a field for each concept with the number of bits that differ, in the colour of the concept: full
     where the sub-codes are the same, paler the more bits differ, white from half of them on, where they have no more
-    in common than by chance.
+    in common than by chance. Fields of so many concepts that no number has room are colour alone.
 
     Args:
         searches: with at least one concept in every hit.
@@ -118,19 +118,21 @@ def _draw_search(found: Found, bits: int, weights: np.ndarray, columns: int, til
 
 
 def _draw_chips(distances: Sequence[int], bits: int, weights: np.ndarray, width: int) -> Image.Image:
-    """A field for each concept, with its number of differing bits."""
+    """A field for each concept, with its number of differing bits where there is room for it."""
     strip = Image.new("RGB", (width, _CHIP), PAPER)
     draw = ImageDraw.Draw(strip)
-    edges = np.linspace(0, width + 2, len(distances) + 1).round().astype(int).tolist()
+    has_room = width + 2 >= len(distances) * (text_length(str(bits), 12) + 3)
+    gap = 2 if has_room else 0
+    edges = np.linspace(0, width + gap, len(distances) + 1).round().astype(int).tolist()
     for concept, distance in enumerate(distances):
-        box = (edges[concept], 0, edges[concept + 1] - 3, _CHIP - 1)
-        used = bool(weights[concept])
-        draw.rectangle(
-            box, fill=_paler(concept_colour(concept), 2 * distance / bits) if used else PAPER, outline=FAINT
-        )
-        text = str(distance)
-        place = ((box[0] + box[2] + 1 - text_length(text, 12)) / 2, 2)
-        write_text(draw, place, text, 12, INK if used else MUTED)
+        left, used = edges[concept], bool(weights[concept])
+        box = (left, 0, max(left, edges[concept + 1] - gap - 1), _CHIP - 1)
+        colour = _paler(concept_colour(concept), 2 * distance / bits) if used else PAPER
+        draw.rectangle(box, fill=colour, outline=FAINT if has_room else None)
+        if has_room:
+            text = str(distance)
+            place = ((box[0] + box[2] + 1 - text_length(text, 12)) / 2, 2)
+            write_text(draw, place, text, 12, INK if used else MUTED)
     return strip
 
 

@@ -148,12 +148,14 @@ def explain_image(
 def explain_images(
     model: ConceptHashPreTrainedModel, image_processor: BaseImageProcessor, images: Sequence[Any]
 ) -> list[ImageExplanation]:
-    """Explain the codes of several photos, in one batch: see `explain_image`."""
+    """Explain the codes of several photos, in one batch, or of none: see `explain_image`."""
     if not isinstance(model, ConceptHashPreTrainedModel):
         raise TypeError(
             f"a {type(model).__name__} has no concepts to explain; give a ConceptHashModel or ConceptHashVisionModel"
         )
     photos = [decode_image(image) for image in images]
+    if not photos:
+        return []
     pixel_values = image_processor(photos, return_tensors="pt")["pixel_values"]
     return explain_pixels(model, pixel_values, [photo_as_seen(photo, image_processor) for photo in photos])
 
