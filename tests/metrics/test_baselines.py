@@ -4,6 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 
 from concepthash_hf.metrics import chance_metrics, feature_metrics
 
@@ -51,6 +52,16 @@ def test_neighbours_by_features(multi_hot):
     values = feature_metrics(queries, labels[0], database, labels[1], at=[1, 4])
     naive = naive_feature_metrics(queries, labels[0], database, labels[1], [1, 4])
     assert values == pytest.approx({name: naive[name] for name in values}, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_features_of_any_precision(dtype):
+    generator = torch.Generator().manual_seed(0)
+    queries, database = (torch.randn(number, 5, generator=generator).to(dtype) for number in (7, 40))
+    labels = np.arange(7) % 3, np.arange(40) % 3
+    values = feature_metrics(queries, labels[0], database, labels[1])
+    same = queries.double().numpy().astype(np.float32), database.double().numpy().astype(np.float32)
+    assert values == feature_metrics(same[0], labels[0], same[1], labels[1])
 
 
 def test_what_is_no_feature():

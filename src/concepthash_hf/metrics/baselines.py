@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 
 from ..codes import to_numpy
 from .inputs import ArrayLike, prepare_task
@@ -59,7 +60,7 @@ def feature_metrics(
     Raises:
         ValueError: as `retrieval_metrics`, or if features are of two widths or not finite.
     """
-    queries, database = (to_numpy(each).astype(np.float32) for each in (query_features, database_features))
+    queries, database = (_as_features(each) for each in (query_features, database_features))
     if queries.ndim != 2 or queries.shape[1:] != database.shape[1:]:
         raise ValueError(f"features must be (Q, d) and (N, d) of one width, got {queries.shape} and {database.shape}")
     if not (np.isfinite(queries).all() and np.isfinite(database).all()):
@@ -77,6 +78,13 @@ def feature_metrics(
     values = task.map_queries(measure)
     del values["num_relevant"]
     return {name: float(value.mean()) for name, value in values.items()}
+
+
+def _as_features(features: ArrayLike) -> np.ndarray:
+    """Features as float32."""
+    if isinstance(features, torch.Tensor):
+        features = features.float()  # numpy knows no bfloat16
+    return to_numpy(features).astype(np.float32)
 
 
 def _no_codes(items: ArrayLike) -> np.ndarray:
