@@ -1,9 +1,12 @@
 """The folders that are pushed to the Hub as metric Spaces, loaded as a user loads them."""
 
 import os
+import runpy
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
 
 import evaluate
 import numpy as np
@@ -111,6 +114,36 @@ def test_code_quality(random_task, tmp_path):
 def test_bad_input(config, roles, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         load(RETRIEVAL, config, tmp_path=tmp_path).compute(predictions=[[1], [2]], references=[0, 0], roles=roles)
+
+
+class TestTables:
+    """What is filled in on the pages of the Spaces."""
+
+    @pytest.fixture(params=[RETRIEVAL, QUALITY])
+    def page(self, request):
+        pytest.importorskip("gradio")
+        return SimpleNamespace(**runpy.run_path(str(Path(request.param) / "app.py")))
+
+    @pytest.fixture
+    def options(self, page):
+        return ["expected"] if len(page.EXAMPLE[0]) == 3 else [8, 2]
+
+    @pytest.mark.parametrize("cell", [None, ""])
+    def test_empty_rows_count_for_nothing(self, page, options, cell):
+        with_empty = [[cell] * len(page.EXAMPLE[0]), *page.EXAMPLE, [], [cell] * len(page.EXAMPLE[0])]
+        values = page.compute(page.EXAMPLE, *options)
+        assert values and page.compute(with_empty, *options) == values
+
+    def test_what_is_missing_is_said(self, page, options):
+        from gradio import Error
+
+        for rows in ([], [[]], [[None] * len(page.EXAMPLE[0])]):
+            with pytest.raises(Error, match="the table is empty: fill in predictions, references"):
+                page.compute(rows, *options)
+        for cell in (None, ""):
+            half = ["[1]", cell, *page.EXAMPLE[0][2:]]
+            with pytest.raises(Error, match="row 2 of the table has no references: fill it in, or empty the row"):
+                page.compute([page.EXAMPLE[0], half], *options)
 
 
 @pytest.mark.parametrize("folder", [RETRIEVAL, QUALITY])

@@ -6,15 +6,18 @@ from pathlib import Path
 import evaluate
 import gradio as gr
 
+from concepthash_hf.metrics.space_tables import filled_columns
+
 HERE = Path(__file__).parent
+COLUMNS = ["predictions", "references"]
 EXAMPLE = [["[0]", 0], ["[1]", 0], ["[3]", 1], ["[35]", 1]]
 
 
 def compute(rows: list[list], num_bits: float, num_concepts: float) -> dict:
     """Measure the codes in the table."""
     measurement = evaluate.load(str(HERE / "concepthash_code_quality.py"))
-    codes, labels = zip(*rows, strict=True)
     try:
+        codes, labels = filled_columns(rows, COLUMNS)
         return measurement.compute(
             predictions=[json.loads(code) for code in codes],
             references=[int(label) for label in labels],
@@ -30,7 +33,7 @@ demo = gr.Interface(
     inputs=[
         gr.Dataframe(
             EXAMPLE,
-            headers=["predictions", "references"],
+            headers=COLUMNS,
             datatype=["str", "number"],
             type="array",
             label="Codes as bytes, and labels",

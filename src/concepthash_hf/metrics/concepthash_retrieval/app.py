@@ -6,7 +6,10 @@ from pathlib import Path
 import evaluate
 import gradio as gr
 
+from concepthash_hf.metrics.space_tables import filled_columns
+
 HERE = Path(__file__).parent
+COLUMNS = ["predictions", "references", "roles"]
 EXAMPLE = [
     ["[0, 0]", 7, "database"],
     ["[0, 1]", 3, "database"],
@@ -18,12 +21,12 @@ EXAMPLE = [
 def compute(rows: list[list], ties: str) -> dict:
     """Measure the codes in the table."""
     metric = evaluate.load(str(HERE / "concepthash_retrieval.py"))
-    codes, labels, roles = zip(*rows, strict=True)
     try:
+        codes, labels, roles = filled_columns(rows, COLUMNS)
         return metric.compute(
             predictions=[json.loads(code) for code in codes],
             references=[int(label) for label in labels],
-            roles=list(roles),
+            roles=roles,
             ties=ties,
         )
     except ValueError as error:
@@ -35,7 +38,7 @@ demo = gr.Interface(
     inputs=[
         gr.Dataframe(
             EXAMPLE,
-            headers=["predictions", "references", "roles"],
+            headers=COLUMNS,
             datatype=["str", "number", "str"],
             type="array",
             label="Codes as bytes, labels, and what each item is (query, database or both)",
