@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -146,6 +147,33 @@ def test_a_class_without_a_family(run, saved, photos, tmp_path):
     (tmp_path / "families.json").write_text(json.dumps(dict.fromkeys(NAMES[1:], "bird")))
     with pytest.raises(SystemExit, match=f"error: families.json has no family for 1 classes: {NAMES[0]}"):
         run("--model_name_or_path", saved, "--dataset", photos, "--class_families", "families.json")
+
+
+class TestFamiliesThatPhotosName:
+    @staticmethod
+    def is_measured(run, saved, photos, tmp_path, families: dict[str, list[str | None]], label=str) -> bool:
+        """Whether families are measured, of a table of photos for each split, one of each class."""
+        (tmp_path / "birds").mkdir()
+        for split, seed in (("train", 0), ("test", 100)):
+            with open(tmp_path / "birds" / f"{split}.jsonl", "w") as table:
+                for name, family in zip(NAMES, families[split], strict=True):
+                    shutil.copy(photos / split / name / f"{seed}.png", tmp_path / "birds" / f"{split}-{name}.png")
+                    row = {"image": f"{split}-{name}.png", "label": label(name), "family": family}
+                    print(json.dumps(row), file=table)
+        run("--model", saved, "--dataset", tmp_path / "birds", "--output_dir", "out")
+        written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+        assert written["retrieval"]["num_queries"] == 5
+        return "families" in written
+
+    @pytest.mark.parametrize(("last", "is_known"), [("gull", True), (None, False)])
+    def test_with_gaps(self, run, saved, photos, tmp_path, last, is_known):
+        """What one split does not say, another may."""
+        families = {"train": [None] * 3 + ["gull", last], "test": ["finch"] * 3 + ["gull", None]}
+        assert self.is_measured(run, saved, photos, tmp_path, families) == is_known
+
+    def test_of_photos_with_several_classes(self, run, saved, photos, tmp_path):
+        families = dict.fromkeys(("train", "test"), ["finch"] * 3 + ["gull"] * 2)
+        assert not self.is_measured(run, saved, photos, tmp_path, families, lambda name: sorted({name, NAMES[0]}))
 
 
 def test_no_such_photos(run, saved):

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import runpy
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -118,6 +119,49 @@ def test_files_of_something_else(run, hostile, tmp_path, option, content, compla
     (tmp_path / "file.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit, match=f"^error: .*{complaint}"):
         run("--model", model, "--dataset", photos, option, "file.json", "--num_photos", 1, "--num_queries", 1)
+
+
+def write_families(folder: Path, split: str, birds: Iterable[tuple[int, str]]) -> None:
+    """A split of hostile birds, a photo for each of these classes, with its family."""
+    with open(folder / f"{split}.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "label", "family"])
+        for label, family in birds:
+            draw_bird(SPECIES[label], label, 48).image.save(folder / f"{split}-{label}.png")
+            table.writerow([f"{split}-{label}.png", NAMES[label], family])
+
+
+class TestFamiliesThatPhotosName:
+    OPTIONS = ("--output_dir", "report", "--num_photos", 0, "--num_queries", 0)
+
+    def report(self, run, hostile, folder: Path) -> tuple[str, str]:
+        """What is printed, and the page."""
+        printed = run("--model", hostile[1], "--dataset", folder / "birds", *self.OPTIONS)
+        return printed, (folder / "report" / "report.html").read_text()
+
+    def test_in_any_split(self, run, hostile, tmp_path):
+        (tmp_path / "birds").mkdir()
+        write_families(tmp_path / "birds", "train", [(0, "finch"), (1, "owl"), (2, "finch")])
+        write_families(tmp_path / "birds", "test", [(0, "finch"), (2, "")])
+        printed, page = self.report(run, hostile, tmp_path)
+        assert "no tree" not in printed
+        assert "tree of the classes" in page and "<h3>Families:" in page and "3 classes in 2 families" in page
+
+    @pytest.mark.parametrize(
+        ("families", "lack"),
+        [
+            (("finch", "owl", ""), f"there is no family for 1 classes of the model: {NAMES[2]}"),
+            (("finch", "owl", "jay"), "3 families of 3 classes: it takes two or more"),
+            (("finch", "finch", "finch"), "1 families of 3 classes: it takes two or more"),
+        ],
+    )
+    def test_that_make_no_tree(self, run, hostile, tmp_path, families, lack):
+        (tmp_path / "birds").mkdir()
+        for split in ("train", "test"):
+            write_families(tmp_path / "birds", split, enumerate(families))
+        printed, page = self.report(run, hostile, tmp_path)
+        assert f"no tree of the classes: {lack}" in printed
+        assert "tree of the classes" not in page and "<h3>Families:" not in page and "<h3>Diversity:" in page
 
 
 def test_no_such_model_or_photos(run, hostile):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .collection import Collection, load_collection
     from .decode import BadImageError, decode_image
     from .describe import describe_collection, describe_photos
+    from .families import class_families
     from .folders import list_photos
     from .load import known_names, load_photos
     from .options import LoadOptions
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazy_names(
             "describe_collection",
             "describe_photos",
         ),
+        "families": ("class_families",),
         "folders": ("list_photos",),
         "load": (
             "known_names",
@@ -81,6 +83,7 @@ __all__ = [
     "StreamingPhotoDataset",
     "benchmark_table",
     "class_balanced_sampler",
+    "class_families",
     "decode_image",
     "describe_collection",
     "describe_photos",

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from transformers import BaseImageProcessor
 
-from ..data import PhotoSplits, describe_photos, eval_transform
+from ..data import PhotoSplits, class_families, describe_photos, eval_transform
 from ..hasher import load_image_processor
 from ..hashing import Hasher, hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
@@ -37,7 +37,6 @@ from ..whole_files import replacing, write_json
 from .arguments import read_arguments
 from .hashing_arguments import HashingArguments
 
-FAMILY_COLUMN = "family"
 _COMPARED = {"map": "mAP", "precision@1": "P@1", "precision@5": "P@5", "precision@10": "P@10"}
 _WHAT_THEY_ARE = (
     "mAP: the database is ranked by distance to a query, and 1 where all photos of its class come first.\n"
@@ -54,7 +53,7 @@ class Arguments(HashingArguments):
     )
     class_families: str | None = field(
         default=None,
-        metadata={"help": 'JSON file {"class name": "family"}; default the column "family", where photos have it.'},
+        metadata={"help": 'JSON file {"class name": "family"}; default the column "family", if all have one.'},
     )
     top_k: int | None = field(default=None, metadata={"help": "R: also report map@R and map@R_retrieved."})
     ties: Literal["expected", "stable", "optimistic", "pessimistic"] = field(
@@ -77,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> None:
         splits = args.load_photos(args.on_bad_image)
     if accelerator.is_main_process:
         print(describe_photos(splits), flush=True)
-    families = class_families(args, splits)
+    families = family_numbers(args, splits)
     model = model_class(args.model_name_or_path).from_pretrained(args.model_name_or_path).to(accelerator.device)
     processor = load_image_processor(args.model_name_or_path)
     features = None
@@ -130,8 +129,8 @@ def report(
     print(f"figure: {folder / 'evaluation.png'}, and as .pdf")
 
 
-def class_families(args: Arguments, splits: PhotoSplits) -> list[int] | None:
-    """The family of every class, as a number, from a file or the photos themselves."""
+def family_numbers(args: Arguments, splits: PhotoSplits) -> list[int] | None:
+    """The family of every class, as a number, from a file or the photos; None where photos do not name that of all."""
     names = splits.query_class_names
     if args.class_families:
         family_of = read_mapping(args.class_families)
@@ -139,13 +138,10 @@ def class_families(args: Arguments, splits: PhotoSplits) -> list[int] | None:
             raise ValueError(
                 f"{args.class_families} has no family for {len(missing)} classes: {', '.join(missing[:5])}"
             )
-    elif not splits.streaming and FAMILY_COLUMN in splits.query.column_names:
-        rows = zip(splits.query[splits.label_column], splits.query[FAMILY_COLUMN], strict=True)
-        family_of = {names[label]: family for label, family in rows}
-        if set(family_of) != set(names):
-            return None  # a class without queries has no family to read
     else:
-        return None
+        family_of = class_families(splits)
+        if not set(names) <= set(family_of):
+            return None
     return np.unique([family_of[name] for name in names], return_inverse=True)[1].tolist()
 
 

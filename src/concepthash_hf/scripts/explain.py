@@ -1,7 +1,7 @@
 """Show what a ConceptHash model's concepts see: a page to open in a browser, and the concept gallery as a picture."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import BaseImageProcessor
 
 from .. import ConceptHashModel
-from ..data import PhotoSplits, decode_image, describe_photos, eval_transform
+from ..data import PhotoSplits, class_families, decode_image, describe_photos, eval_transform
 from ..explain import (
     ConceptGallery,
     MatchExplanation,
@@ -39,6 +39,7 @@ from ..json_files import read_mapping
 from ..language import clean_class_name
 from ..launch import use_own_cores
 from ..metrics import chance_metrics, sub_code_metrics
+from ..quoting import printable
 from ..whole_files import replacing
 from .arguments import read_arguments
 from .hashing_arguments import LoadingArguments
@@ -67,7 +68,7 @@ class Arguments(LoadingArguments):
     )
     class_families: str | None = field(
         default=None,
-        metadata={"help": 'JSON file {"class name": "family"}; default the column "family", where photos have it.'},
+        metadata={"help": 'JSON file {"class name": "family"}; default the column "family", if all have one.'},
     )
     on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
 
@@ -285,20 +286,22 @@ class Explainer:
 
     @cached_property
     def classes(self) -> tuple[list[str], list[str]] | None:
-        """The classes that the model was trained on and their families, if these are known."""
-        if self.args.class_families is not None:
-            family_of = read_mapping(self.args.class_families)
-        elif "family" in self.splits.query.column_names and not self.splits.multi_label:
-            rows = self.splits.query.select_columns([self.splits.label_column, "family"])
-            feature, names = rows.features["family"], self.splits.query_class_names
-            family_of = {names[row[self.splits.label_column]]: row["family"] for row in rows}
-            if hasattr(feature, "int2str"):
-                family_of = {name: feature.int2str(family) for name, family in family_of.items()}
-        else:
+        """The classes that the model was trained on and their families, if these are known.
+
+        Raises:
+            ValueError: if the file that was given lacks something; where photos do, a line says so.
+        """
+        given = self.args.class_families
+        family_of = class_families(self.splits) if given is None else read_mapping(given)
+        if given is None and not family_of:
             return None
         classes = [self.model.config.id2label[label] for label in range(self.model.config.num_labels)]
-        if missing := [name for name in classes if name not in family_of]:
-            raise ValueError(f"there is no family for {len(missing)} classes of the model: {', '.join(missing[:5])}")
+        lack = what_families_lack(family_of, classes)
+        if lack and given is not None:
+            raise ValueError(lack)
+        if lack:
+            print(printable(f"no tree of the classes: {lack}"), flush=True)
+            return None
         return classes, [family_of[name] for name in classes]
 
     @cached_property
@@ -341,6 +344,16 @@ class Explainer:
         if len(found) != 1:
             raise ValueError(f"{file} has measurements of {sorted(models)}, not of one model {name!r}")
         return read_measurements(found[0])
+
+
+def what_families_lack(family_of: Mapping[str, str], classes: Sequence[str]) -> str:
+    """Why a tree of these classes cannot be held against their families; empty if it can."""
+    if missing := [name for name in classes if name not in family_of]:
+        return f"there is no family for {len(missing)} classes of the model: {', '.join(missing[:5])}"
+    number = len({family_of[name] for name in classes})
+    if number in (1, len(classes)):
+        return f"{number} families of {len(classes)} classes: it takes two or more, one of them with two classes"
+    return ""
 
 
 def in_words(lift: AttributeLift) -> str:
