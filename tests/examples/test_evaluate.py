@@ -176,6 +176,19 @@ class TestFamiliesThatPhotosName:
         assert not self.is_measured(run, saved, photos, tmp_path, families, lambda name: sorted({name, NAMES[0]}))
 
 
+def test_a_tower_alone(run, saved, photos, tmp_path):
+    """It hashes as the whole model does; whether its backbone is the bare one, it does not say."""
+    ConceptHashModel.from_pretrained(saved).vision_model.save_pretrained(tmp_path / "tower")
+    AutoImageProcessor.from_pretrained(saved).save_pretrained(tmp_path / "tower")
+    printed = run("--model", tmp_path / "tower", "--dataset", photos, "--output_dir", "tower_out")
+    assert "bare backbone" not in printed and "\nchance " in printed
+    run("--model", saved, "--dataset", photos, "--output_dir", "whole_out")
+    tower, whole = (
+        json.loads((tmp_path / folder / "evaluation.json").read_text()) for folder in ("tower_out", "whole_out")
+    )
+    assert tower["retrieval"] == whole["retrieval"]
+
+
 def test_no_such_photos(run, saved):
     with pytest.raises(SystemExit, match="^error: .*nowhere"):
         run("--model_name_or_path", saved, "--dataset", "./nowhere")

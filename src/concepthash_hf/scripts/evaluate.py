@@ -82,7 +82,7 @@ def main(words: Sequence[str] | None = None) -> None:
     features = None
     with accelerator.autocast():
         task = read_splits(args, splits, processor, accelerator, partial(hash_dataset, model))
-        if model.config.freeze_backbone:
+        if getattr(model.config, "freeze_backbone", False):  # a tower alone does not say whether it was trained
             bare = torch.no_grad()(model.vision_model.backbone_features)
             features = read_splits(
                 args, splits, processor, accelerator, partial(read_dataset, bare, doing="bare backbone")
