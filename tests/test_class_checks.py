@@ -27,10 +27,21 @@ def test_names_close_to_each_other_differ():
     check_distinct_embeddings(embeddings, ["a", "b"])
 
 
-def test_many_classes():
-    embeddings = torch.randn(3000, 8)
-    embeddings[2999] = embeddings[5]
-    assert coinciding_names(embeddings, [str(i) for i in range(3000)]) == [["5", "2999"]]
+@pytest.mark.parametrize("width", [8, 512])
+def test_many_classes(width, monkeypatch):
+    """As many as iNaturalist has; of which few are compared with each other."""
+    compared, cdist = [], torch.cdist
+
+    def counted(some, others, **kwargs):
+        compared.append(len(some) * len(others))
+        return cdist(some, others, **kwargs)
+
+    monkeypatch.setattr(torch, "cdist", counted)
+    embeddings = torch.randn(10_000, width, generator=torch.Generator().manual_seed(0))
+    embeddings[[7, 9999]] = embeddings[5].clone()
+    embeddings[42] = embeddings[6000].clone()
+    assert coinciding_names(embeddings, list(map(str, range(10_000)))) == [["5", "7", "9999"], ["42", "6000"]]
+    assert sum(compared) < 10_000**2 / 100
 
 
 def test_names_that_a_tokenizer_does_not_know_are_refused(tmp_path):

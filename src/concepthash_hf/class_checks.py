@@ -26,18 +26,29 @@ def coinciding_names(embeddings: Tensor, names: Sequence[str]) -> list[list[str]
         >>> coinciding_names(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), ["Wren", "robin", "wren"])
         [['Wren', 'wren']]
     """
-    embeddings = embeddings.float()
-    tolerance = _SAME * embeddings.norm(dim=1).mean().clamp(min=1e-12)
-    groups: dict[int, list[str]] = defaultdict(list)
-    for start in range(0, len(names), _ROWS_AT_A_TIME):
-        # not through a matrix product, which is too coarse for equality
-        distances = torch.cdist(
-            embeddings[start : start + _ROWS_AT_A_TIME], embeddings, compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        first_like_it = (distances <= tolerance).int().argmax(dim=1).tolist()
-        for name, first in zip(names[start : start + _ROWS_AT_A_TIME], first_like_it, strict=True):
-            groups[first].append(name)
-    return [group for group in groups.values() if len(group) > 1]
+    embeddings = embeddings.float().cpu()
+    tolerance = float(_SAME * embeddings.norm(dim=1).mean().clamp(min=1e-12))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for near in _near_on_a_line(embeddings, tolerance):
+        those = embeddings[near]
+        for rows in near.split(_ROWS_AT_A_TIME):
+            # not through a matrix product, which is too coarse for equality
+            distances = torch.cdist(embeddings[rows], those, compute_mode="donot_use_mm_for_euclid_dist")
+            first_like_it = near[(distances <= tolerance).int().argmax(dim=1)]
+            for row, first in zip(rows.tolist(), first_like_it.tolist(), strict=True):
+                groups[first].append(row)
+    return [[names[row] for row in rows] for _, rows in sorted(groups.items()) if len(rows) > 1]
+
+
+def _near_on_a_line(embeddings: Tensor, tolerance: float) -> list[Tensor]:
+    """Rows that could be one and the same, in groups, so that few have to be compared.
+
+    Seen from any side, two points are no farther from each other than they are: those with a gap between them differ.
+    """
+    side = torch.randn(embeddings.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    places, rows = (embeddings.double() @ (side / side.norm())).sort()
+    groups = rows.tensor_split((places.diff() > tolerance).nonzero().flatten() + 1)
+    return [group.sort().values for group in groups if len(group) > 1]
 
 
 def check_distinct_embeddings(embeddings: Tensor, names: Sequence[str]) -> None:
