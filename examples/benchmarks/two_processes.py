@@ -78,7 +78,7 @@ def main() -> None:
     results = {
         **circumstances(),
         "shape": SHAPE,
-        **{"batch_size": BATCH, "num_photos": args.num_photos, "repeats": args.repeats, "threads": 1, "seed": 0},
+        **{"batch_size": BATCH, "num_photos": args.num_photos, "repeats": args.repeats, "threads": 1},
         "seconds": seconds,
         **{"gain": round(ours, 3), "gain_bare": round(bare, 3), "share": round(ours / bare, 3)},
     }
