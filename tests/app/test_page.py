@@ -307,6 +307,7 @@ def test_a_model_without_concepts(chromium, served_baseline, bird):
     hits = served_baseline.index.search(str(bird), k=24)
     assert visit.distances() == [hit.distance for hit in hits]
     assert visit.page.locator(".ch-one .ch-map, .ch-one .ch-proves").count() == 0
+    assert not visit.page.get_by_text("1 concepts").count()
     visit.page.locator("#ch-hits .ch-photo").nth(20).click()
     visit.page.wait_for_selector(".ch-two")
     assert visit.page.locator(".ch-two .ch-sum").inner_text() == f"{hits[20].distance:g} of 12 bits differ"

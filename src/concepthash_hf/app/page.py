@@ -145,7 +145,7 @@ class _Page:
         facts = [
             f"{len(explorer.index):,} photos",
             f"{self.spec.num_bits} bits",
-            f"{self.spec.num_concepts} concepts",
+            *([f"{self.spec.num_concepts} concepts"] if explorer.index.hasher.has_concepts else []),
             self.spec.model_id or explorer.index.hasher.name_or_path,
         ]
         with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as self.blocks:
