@@ -134,8 +134,8 @@ class AdaptedLayer(nn.Module):
         attention: Any = self.attention_module()
         normed = self.attention_input(hidden_states)
         weights = _attention_of_last(attention, normed, last_tokens, is_there)
-        attended = (weights @ _heads(attention, attention.v_proj(normed))).transpose(1, 2).flatten(2)
-        attended = (attention.out_proj if hasattr(attention, "out_proj") else attention.o_proj)(attended)
+        project = attention.out_proj if hasattr(attention, "out_proj") else attention.o_proj
+        attended = project(_attended(attention, normed, weights))
         states = self._add(hidden_states[:, -last_tokens:], self.after_attention(attended))
         return states, weights.mean(1)
 
@@ -159,17 +159,29 @@ class AdaptedLayer(nn.Module):
         return hidden_states + transformed + self.mlp_adapter(transformed)
 
 
-def _heads(attention: Any, states: Tensor) -> Tensor:
-    return states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-
-
 def _attention_of_last(attention: Any, normed: Tensor, num_tokens: int, is_there: Tensor | None) -> Tensor:
-    """`(B, heads, M, T)`."""
-    queries = _heads(attention, attention.q_proj(normed[:, -num_tokens:]))
-    scores = queries @ _heads(attention, attention.k_proj(normed)).mT * attention.head_dim**-0.5
+    """`(B, heads, M, T)`, by `(q W) x` in place of `q (W x + b)`, for which W would have to project all T tokens.
+
+    What the bias adds is the same for all of them, and so nothing to the softmax.
+    """
+    queries = attention.q_proj(normed[:, -num_tokens:]).unflatten(-1, (-1, attention.head_dim))
+    queries = torch.einsum("bmhk,hkd->bhmd", queries * attention.head_dim**-0.5, _by_head(attention.k_proj, attention))
+    scores = (queries.flatten(1, 2) @ normed.mT).unflatten(1, (-1, num_tokens))
     if is_there is not None:
         scores = scores.masked_fill(~is_there[:, None, None], -torch.inf)
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+
+
+def _attended(attention: Any, normed: Tensor, weights: Tensor) -> Tensor:
+    """`(B, M, d)`, by `W (p x) + b` in place of `p (W x + b)`: the weights p of a token add up to 1."""
+    means = (weights.flatten(1, 2) @ normed).unflatten(1, weights.shape[1:3])
+    values = torch.einsum("bhmd,hkd->bmhk", means, _by_head(attention.v_proj, attention)).flatten(2)
+    return values if attention.v_proj.bias is None else values + attention.v_proj.bias
+
+
+def _by_head(projection: nn.Linear, attention: Any) -> Tensor:
+    """`(heads, d / heads, d)`."""
+    return projection.weight.unflatten(0, (-1, attention.head_dim))
 
 
 class _AsInCLIP(AdaptedLayer):
