@@ -1,6 +1,7 @@
 """How scripts end."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -90,3 +91,28 @@ assert torch.get_num_threads() == cores()
 """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
+def test_freed_memory_is_used_again():
+    """Pages are asked for once, unless somebody has told glibc what to give back."""
+    code = """
+import resource, sys, torch
+from concepthash_hf.launch import keep_freed_memory
+if "kept" in sys.argv:
+    keep_freed_memory()
+def pages(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        [torch.ones(4_000_000) for _ in range(4)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+pages(3)
+print(pages(10))
+"""
+
+    def pages(*words: str, **told: str) -> int:
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        command = [sys.executable, "-c", code, *words]
+        return int(subprocess.run(command, env=others | told, capture_output=True, text=True, check=True).stdout)
+
+    assert 5 * pages("kept") < min(pages(), pages("kept", MALLOC_MMAP_THRESHOLD_="1000000"))

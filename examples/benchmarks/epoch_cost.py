@@ -23,9 +23,9 @@ from transformers import BitImageProcessor
 from concepthash_hf import ConceptHashModel
 from concepthash_hf.data import eval_transform, load_photos
 from concepthash_hf.frozen_states import keep_frozen_states
+from concepthash_hf.launch import keep_freed_memory
 from concepthash_hf.training import ConceptHashTrainingArguments, train
 
-# a process has one
 PRECISIONS = {"bfloat16": "bf16", "float32": "no"}
 
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/epoch_cost.json"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as scripts do
     size = SHAPES[args.shape].image_size
     processor = BitImageProcessor(size={"shortest_edge": round(size * 8 / 7)}, crop_size=size)
     photos = load_photos(args.dataset).torch_dataset("train", eval_transform(processor))

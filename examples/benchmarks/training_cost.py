@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionConfig
+from concepthash_hf.launch import keep_freed_memory
 from concepthash_hf.presets import model_fields
 
 BATCH, CLASSES, WORD_DIM = 32, 100, 512
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/training_cost.json"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as scripts do
     results: dict[str, Any] = {
         **circumstances(),
         "batch_size": BATCH,

@@ -15,7 +15,7 @@ from ..encoding import UNREADABLE_FILE, add_codes, encode_collection, read_plan
 from ..hasher import load_image_processor
 from ..hashing import on_cpu
 from ..index import CodeSpec, HammingIndex
-from ..launch import use_own_cores
+from ..launch import keep_freed_memory, use_own_cores
 from ..models import model_class
 from ..quoting import printable
 from .arguments import read_arguments
@@ -58,6 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
         mixed_precision=args.mixed_precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=30))],
     )
+    keep_freed_memory()
     if on_cpu() and accelerator.num_processes == 1:
         use_own_cores()
     if not accelerator.is_main_process:

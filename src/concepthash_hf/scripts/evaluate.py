@@ -16,7 +16,7 @@ from ..data import PhotoSplits, class_families, describe_photos, eval_transform
 from ..hasher import load_image_processor
 from ..hashing import Hasher, hash_dataset, on_cpu, read_dataset
 from ..json_files import read_mapping
-from ..launch import use_own_cores
+from ..launch import keep_freed_memory, use_own_cores
 from ..metrics import (
     chance_metrics,
     code_quality,
@@ -70,6 +70,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args: Arguments = read_arguments(Arguments, words)
     args = args.with_photos_of(args.model_name_or_path)
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=args.mixed_precision)
+    keep_freed_memory()
     if on_cpu() and accelerator.num_processes == 1:
         use_own_cores()
     with accelerator.main_process_first():  # the others find what the first has prepared in the cache

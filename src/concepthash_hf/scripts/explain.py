@@ -37,7 +37,7 @@ from ..hashing import hash_dataset, on_cpu
 from ..index import HammingIndex
 from ..json_files import read_mapping
 from ..language import clean_class_name
-from ..launch import use_own_cores
+from ..launch import keep_freed_memory, use_own_cores
 from ..metrics import chance_metrics, sub_code_metrics
 from ..quoting import printable
 from ..whole_files import replacing
@@ -77,6 +77,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Load, look, write."""
     args: Arguments = read_arguments(Arguments, words)
     args = args.with_photos_of(args.model_name_or_path)
+    keep_freed_memory()
     if on_cpu():
         use_own_cores()
     if min(args.num_photos, args.num_queries) < 0 or args.num_neighbours < 1:

@@ -49,7 +49,7 @@ from ..hasher import load_image_processor
 from ..hashing import fast_in_bfloat16, on_cpu
 from ..hub import ensure_repo, push_to_hub
 from ..language import clean_class_name, embed_class_names, load_tokenizer
-from ..launch import use_own_cores
+from ..launch import keep_freed_memory, use_own_cores
 from ..methods import METHODS, TRAINED
 from ..model_card import CardPhotos, write_model_card
 from ..presets import LARGEST_CACHE, Preset, model_fields, num_epochs, training_fields
@@ -198,6 +198,7 @@ def main(words: Sequence[str] | None = None) -> Path:
     """
     photo_args, model_args, args = parse_arguments(list(sys.argv[1:] if words is None else words))
     state = PartialState(cpu=on_cpu())
+    keep_freed_memory()
     if state.device.type == "cpu" and state.num_processes == 1:
         use_own_cores()
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
