@@ -74,10 +74,10 @@ def diversity_loss(concept_attentions: Tensor) -> Tensor:
     num_concepts = concept_attentions.shape[1]
     if num_concepts == 1:
         return concept_attentions.new_zeros((), dtype=torch.float32)
-    with torch.autocast(concept_attentions.device.type, enabled=False):
-        attentions = F.normalize(concept_attentions.float(), dim=-1)
-        # the sum over all pairs i, j is |sum of unit vectors|^2; M of its terms are i = j, the rest are counted twice
-        off_diagonal = attentions.sum(1).square().sum(-1) - attentions.square().sum((1, 2))
+    # nothing here is a matrix product, which autocast would compute in half precision
+    attentions = F.normalize(concept_attentions.float(), dim=-1)
+    # the sum over all pairs i, j is |sum of unit vectors|^2; M of its terms are i = j, the rest are counted twice
+    off_diagonal = attentions.sum(1).square().sum(-1) - attentions.square().sum((1, 2))
     return off_diagonal.mean() / (num_concepts * (num_concepts - 1))
 
 
