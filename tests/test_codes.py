@@ -15,6 +15,7 @@ from concepthash_hf.codes import (
     pack_bits,
     split_sub_codes,
     sub_code_distances,
+    to_numpy,
     unpack_bits,
 )
 
@@ -202,6 +203,12 @@ def test_only_bits_can_be_packed(values, kind):
         pack_bits(kind(values))
 
 
+def test_tensors_that_are_trained_become_arrays_too():
+    for values in ([0.5, 2.0], np.array([0.5, 2.0]), torch.tensor([0.5, 2.0], requires_grad=True)):
+        found = to_numpy(values)
+        assert isinstance(found, np.ndarray) and found.tolist() == [0.5, 2.0]
+
+
 @pytest.mark.parametrize("scalar", [np.array(True), torch.tensor(True)])
 def test_a_scalar_cannot_be_packed(scalar):
     with pytest.raises(ValueError, match="at least one axis"):
@@ -217,6 +224,9 @@ def test_codes_of_another_width_or_type_are_refused(kind):
         sub_code_distances(codes, codes, 8, 2)
     with pytest.raises(ValueError, match=r"uint8 of shape \(..., bytes\), got .*bool of shape \(2, 16\)"):
         hamming_distance(kind(np.zeros((2, 16), bool)), kind(np.zeros((2, 16), bool)))
+    for one, other in ((codes, kind(np.zeros((2, 2), np.int64))), (kind(np.zeros((2, 2), np.int64)), codes)):
+        with pytest.raises(ValueError, match=r"got .*int64 of shape \(2, 2\)"):
+            hamming_distance(one, other)
     with pytest.raises(ValueError, match=r"got .*float32 of shape \(2, 16\); use pack_bits"):
         unpack_bits(kind(np.zeros((2, 16), np.float32)), 16)
     with pytest.raises(ValueError, match="different width: 2 and 3 bytes"):
