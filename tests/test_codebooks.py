@@ -29,6 +29,18 @@ def test_language_targets(golden):
     assert same_or_opposite.eq(1).all()
 
 
+def test_the_largest_loading_of_a_component_is_positive():
+    """By the covariance, largest component first; some have their largest loading, and some all of them, negative."""
+    embeddings = torch.randn(40, 12)
+    centred = embeddings.double() - embeddings.double().mean(0)
+    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)[:10]
+    found = language_codebook(embeddings, 10)
+    for bit, axis in enumerate(axes):
+        largest = max(axis.tolist(), key=abs)
+        upright = axis if largest > 0 else -axis
+        assert found[:, bit].tolist() == [1 if row @ upright > 0 else -1 for row in centred]
+
+
 @pytest.mark.parametrize("codebook", [random_codebook, hadamard_codebook])
 @given(classes=st.integers(1, 60), bits=st.integers(9, 20))
 def test_all_rows_differ_and_are_binary(codebook, classes, bits):
@@ -58,6 +70,8 @@ def test_as_many_targets_as_there_are():
 def test_too_few_words_for_so_many_bits(caplog):
     with pytest.raises(ValueError, match="5 class embeddings have 4 principal components, not 16"):
         language_codebook(torch.randn(5, 12), 16)
+    with pytest.raises(ValueError, match="20 class embeddings have 3 principal components, not 4"):
+        language_codebook(torch.randn(20, 3), 4)
     assert language_codebook(torch.randn(30, 12), 2).shape == (30, 2)
     assert "2 bits give 30 class names only 4 different targets" in caplog.text
 
