@@ -91,6 +91,27 @@ def test_suppression_as_written_out():
     assert found.min() < 1 < found.max()
 
 
+def test_interaction_as_written_out():
+    """Of 2 heads of 3 channels, then of 3 groups of 2."""
+    module, photos = ChannelInteraction(6, 2).eval(), torch.randn(2, 6, 5)
+
+    def attended(convolution: torch.nn.Conv1d, groups: int, x: Tensor) -> Tensor:
+        size, rows = 6 // groups, []
+        of_group = [x[size * (output // (18 // groups)) :][:size] for output in range(18)]
+        weights = zip(convolution.weight, convolution.bias, of_group, strict=True)
+        q, k, v = torch.stack([weight[:, 0] @ channels + bias for weight, bias, channels in weights]).chunk(3)
+        for own in (slice(start, start + size) for start in range(0, 6, size)):
+            scores = q[own] @ k[own].T / math.sqrt(size)
+            rows.append((scores.sign() * (scores.abs() + 1e-5).sqrt()).softmax(1) @ v[own])
+        return torch.cat(rows)
+
+    for x, found in zip(photos, module(photos), strict=True):
+        mixed = attended(module.within, 2, x) + x
+        rectified = (mixed[[0, 3, 1, 4, 2, 5]] / math.sqrt(1 + 1e-5)).relu()
+        across = attended(module.across, 3, rectified)
+        torch.testing.assert_close(found, across[[0, 2, 4, 1, 3, 5]] + rectified, rtol=1e-4, atol=1e-5)
+
+
 def test_semicon_as_its_parts_say():
     """An eighth of the bits for each map, in order, then half of them for the whole photo."""
     head, tokens = SemiconHead(a_config()).eval(), torch.randn(3, 7, 32)
@@ -116,6 +137,26 @@ def test_suppression_learns_what_deviation_is_usual():
         in_training = suppression.train()(attention)
     torch.testing.assert_close(suppression.eval()(attention), in_training)
     torch.testing.assert_close(suppression(attention[:1]), suppression(attention)[:1])
+
+
+def test_the_usual_deviation_is_a_running_mean():
+    """Of the first ten batches their mean; of more, a tenth of the new one."""
+    suppression, running = Suppression().train(), 0.0
+    for number in range(1, 14):
+        attention = number * torch.rand(6, 9)
+        suppression(attention)
+        share = 1 / min(number, 10)
+        running = (1 - share) * running + share * attention.softmax(1).std().item()
+        assert suppression.running_deviation.item() == pytest.approx(running, rel=1e-5)
+
+
+def test_what_stands_out_far_is_taken_away_and_no_more():
+    attention = torch.zeros(8, 200)
+    attention[0, 5] = 50.0
+    suppression = Suppression().train()
+    found = suppression(attention.requires_grad_())
+    assert found[0, 5] == 0 and found.max() <= 2
+    assert not found.requires_grad
 
 
 def test_a_map_that_is_the_same_everywhere_suppresses_nothing():
@@ -151,7 +192,7 @@ def test_without_adapters_all_frozen_tokens_are_kept(tmp_path):
         torch.testing.assert_close(output.code_logits, wanted)
 
 
-@pytest.mark.parametrize("method", ["a2net", "semicon"])
+@pytest.mark.parametrize("method", ["a2net", "semicon", "csq", "orthohash"])
 def test_in_half_precision(method, tmp_path):
     """BatchNorms and what is usual stay float32, also of a file; codes are nearly those of float32."""
     folder = save_backbone(tmp_path / "dinov2", "dinov2")
@@ -162,7 +203,7 @@ def test_in_half_precision(method, tmp_path):
     for model in (half, loaded):
         kept = {name for name, t in model.vision_model.hash_head.state_dict().items() if t.dtype == torch.float32}
         assert all("batch_norm" in name or "running_deviation" in name for name in kept)
-        assert bool(kept) == (method == "semicon")
+        assert bool(kept) == (method in ("semicon", "orthohash"))
     photos = torch.randn(4, 3, 40, 40)
     logits, whole = loaded(photos.bfloat16()).code_logits, half.float()(photos).code_logits
     assert logits.dtype == torch.float32
