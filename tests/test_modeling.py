@@ -304,6 +304,24 @@ def test_initialisation_of_concepts_and_classifier(fresh):
     check_normal(fresh.concept_classifier.centroids, 1.0)
 
 
+def test_centroids_start_as_large_as_the_config_says_also_those_of_new_classes():
+    model = ConceptHashModel(tiny_config(num_labels=200, centroid_std=0.05))
+    check_normal(model.concept_classifier.centroids, 0.05)
+    model.set_classes([f"bird {number}" for number in range(300)], torch.randn(300, TEXT_WIDTH))
+    assert model.concept_classifier.centroids.shape == (300, WIDTH)
+    check_normal(model.concept_classifier.centroids, 0.05)
+
+
+@pytest.mark.parametrize("silent", ["self_attn.out_proj", "fc2"])
+def test_dropout_of_the_prompt_block_is_in_its_attention_and_in_its_mlp(silent):
+    """Where one of the two adds nothing, it is the other that varies; in training alone."""
+    prompt = tiny_model({"prompt_dropout": 0.5}).vision_model.concept_prompt
+    assert torch.equal(prompt(), prompt())
+    torch.nn.init.zeros_(prompt.get_submodule(silent).weight)
+    prompt.train()
+    assert not torch.allclose(prompt(), prompt())
+
+
 def test_initialisation_of_adapters(fresh):
     for layer in fresh.vision_model.encoder.layers:
         for adapter in (layer.attention_adapter, layer.mlp_adapter):
@@ -666,6 +684,7 @@ def test_from_clip_in_16_bits(small_clip, tmp_path, dtype):
         kept = "batch_norm" in name or name == "class_embeddings"
         assert tensor.dtype in ((torch.float32, torch.int64) if kept else (dtype,)), name
     pixel_values = photos(3, 64)
+    assert model(pixel_values).code_logits.dtype == torch.float32
     codes = model.get_hash_codes(pixel_values)
     model.save_pretrained(tmp_path)
     for kind in (ConceptHashModel, ConceptHashVisionModel):
