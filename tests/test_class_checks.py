@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from concepthash_hf import ConceptHashModel
-from concepthash_hf.class_checks import check_distinct_embeddings, coinciding_names
+from concepthash_hf.class_checks import check_distinct_embeddings, coinciding_names, describe_coinciding
 from concepthash_hf.language import clean_class_name, embed_class_names
 from concepthash_hf.toy_clip import save_toy_clip
 
@@ -25,6 +25,24 @@ def test_names_close_to_each_other_differ():
     embeddings = torch.randn(2, 512).expand(2, -1).clone()
     embeddings[1] = embeddings[0] + 1e-3
     check_distinct_embeddings(embeddings, ["a", "b"])
+
+
+@pytest.mark.parametrize("number", [2, 100])
+def test_what_differs_by_rounding_alone_coincides_however_many(number):
+    """On whatever side of each other; by a matrix product, distances would be off by more than is allowed here."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        nearby = torch.nn.functional.normalize(torch.randn(number, 512, generator=generator), dim=1)
+        embeddings = torch.nn.functional.normalize(torch.randn(512, generator=generator), dim=0) + 4.5e-6 * nearby
+        names = list(map(str, range(number)))
+        assert coinciding_names(embeddings, names) == [names]
+
+
+def test_a_long_list_of_names_is_cut_and_says_so():
+    """Whether the groups are many or one of them is large."""
+    assert "'a' = 'b' = 'c' = 'd' = 'e';" in describe_coinciding([list("abcde")])
+    assert "'a' = 'b' = 'c' = 'd' = 'e' ...;" in describe_coinciding([list("abcdef")])
+    assert "'4' = 'z' ...;" in describe_coinciding([[str(number), "z"] for number in range(6)])
 
 
 @pytest.mark.parametrize("width", [8, 512])
