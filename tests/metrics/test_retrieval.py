@@ -142,6 +142,23 @@ class TestInputs:
         for task in (random_task, tensors, lists):
             assert retrieval_metrics(*task, top_k=10) == pytest.approx(at_once, abs=1e-15)
 
+    @pytest.mark.parametrize("ties", RULES)
+    def test_items_are_left_out_of_every_chunk(self, random_task, ties, monkeypatch):
+        ids = np.random.default_rng(4).permutation(100)
+        settings = {"ties": ties, "query_ids": np.arange(30), "database_ids": ids}
+        at_once = retrieval_metrics(*random_task, **settings)
+        assert at_once != retrieval_metrics(*random_task, ties=ties)
+        monkeypatch.setattr(inputs, "PAIRS_PER_CHUNK", 250)
+        assert retrieval_metrics(*random_task, **settings) == pytest.approx(at_once, abs=1e-15)
+
+    def test_codes_of_few_bits_are_codes(self):
+        """That all bytes are 0 or 1 tells of bits only if it is so of both sides."""
+        few, others = np.array([[0, 1, 0, 0, 0, 1, 0, 0]], np.uint8), np.array([[0, 1, 0, 0, 0, 1, 0, 2]], np.uint8)
+        for queries, database in ((few, others), (others, few)):
+            assert retrieval_metrics(queries, [0], database, [0])["map"] == 1
+        with pytest.raises(ValueError, match="bits, not packed codes"):
+            retrieval_metrics(few, [0], few, [0])
+
     @pytest.mark.parametrize("width", [1, 3, 8, 9, 25])
     def test_codes_of_any_width(self, width):
         generator = np.random.default_rng(width)
