@@ -371,6 +371,15 @@ def test_orthohash_never_trains_its_targets(targets):
     assert objective.codebook.abs().eq(1).all() and len(objective.codebook.unique(dim=0)) > 35
 
 
+def test_learned_centres_are_drawn_whatever_the_memory_held():
+    """As when a checkpoint without them is loaded."""
+    objective = make_objective("centres", 64, 50, None, {"language": False})
+    torch.nn.init.constant_(objective.centres, math.nan)
+    objective.draw()
+    assert objective.centres.std().item() == pytest.approx(1, abs=0.1)
+    assert objective.centres.mean().item() == pytest.approx(0, abs=0.1)
+
+
 def test_unknown_names_and_constants_say_so():
     with pytest.raises(ValueError, match="no objective 'sgh'; there are ce, centres, hashnet"):
         make_objective("sgh", 8, 5, None, {})
