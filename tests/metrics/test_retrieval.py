@@ -278,7 +278,9 @@ class TestBadInput:
             ({"database_codes": np.ones((3, 64), dtype=np.int8)}, "database_codes: packed codes are uint8"),
             ({"query_codes": CODES & 1, "database_codes": CODES & 1}, "every byte is 0 or 1.*pack_bits"),
             ({"query_codes": (CODES[0])}, "must have the shape"),
+            ({"query_codes": CODES[:, :0], "database_codes": CODES[:, :0]}, "must have the shape"),
             ({"query_codes": [[-1, 1]] * 3}, "got values -1 to 1"),
+            ({"query_codes": [[0, 256]] * 3}, "got values 0 to 256"),
             ({"database_codes": CODES[:0], "database_labels": LABELS[:0]}, "database of 0"),
             ({"query_codes": CODES[:0], "query_labels": LABELS[:0]}, "0 queries"),
             ({"query_labels": [7, 8, 9]}, "no query shares a label"),
@@ -337,6 +339,20 @@ class TestShapesAndTypes:
         one_hot = np.eye(4)[labels]
         assert retrieval_metrics(codes, one_hot, codes, one_hot.astype(bool)) == pytest.approx(expected)
         assert per_class_metrics(codes, left(labels), codes, right(labels)).keys() == set(labels.tolist())
+
+    def test_labels_below_zero_beside_unsigned_ones(self, random_task):
+        queries, query_labels, database, labels = random_task
+        signed = np.where(query_labels == 0, -1, query_labels)
+        values = retrieval_metrics(queries, signed, database, labels.astype(np.uint8))
+        assert values == retrieval_metrics(queries, np.where(query_labels == 0, 99, query_labels), database, labels)
+
+    def test_more_classes_than_a_byte_has_numbers(self):
+        generator = np.random.default_rng(5)
+        codes, labels = generator.integers(0, 256, (300, 4), dtype=np.uint8), np.arange(300)
+        queries, of_query = generator.integers(0, 256, (9, 4), dtype=np.uint8), np.arange(9) * 32
+        ours = retrieval_metrics(queries, of_query, codes, labels, 5, ties="stable")
+        theirs = naive.stable_metrics(queries, of_query, codes, labels, 5, (1, 5, 10))
+        assert {key: ours[key] for key in theirs} == pytest.approx(theirs, abs=1e-12)
 
     @pytest.mark.parametrize("first", [0, 2**53, 2**62, 2**63 - 20])
     @pytest.mark.parametrize("types", [(np.uint64, np.int64), (np.int64, np.uint64), (np.uint64, np.uint64)])
