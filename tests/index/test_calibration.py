@@ -53,6 +53,15 @@ def test_nobody_is_accepted_by_accident():
     assert (found.radius, found.false_accept_rate) == (3, 0.0)
 
 
+@pytest.mark.parametrize("rate", [0.07, 0.29, 0.57])
+def test_a_rate_lets_in_as_many_as_it_says(rate):
+    """Though in floats 0.29 * 100 is less than 29."""
+    index = HammingIndex.from_codes(np.zeros((1, 16), dtype=np.uint8), num_bits=128, num_concepts=4)
+    strangers = np.packbits(np.arange(128) <= np.arange(100)[:, None], axis=1)  # at distances of 1 ... 100
+    found = calibrate_radius(index, strangers, rate)
+    assert (found.radius, found.false_accept_rate) == (round(100 * rate), rate)
+
+
 def test_a_stranger_is_a_name_whose_own_items_are_left_out():
     names = [f"name {number}" for number in range(40)]
     codes = random_codes(40, 32, seed=1)

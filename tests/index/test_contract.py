@@ -109,8 +109,9 @@ def test_range_search_is_exact(make_index, radius):
         np.testing.assert_array_equal(near, distances[expected])
         np.testing.assert_array_equal(near_per_concept, per_concept[query, expected])
     assert len(found[0][0]) >= 1
-    with pytest.raises(IndexError):
-        found[9]
+    for query in (9, -1):
+        with pytest.raises(IndexError):
+            found[query]
 
 
 def test_adding_in_batches(make_index, exact):
@@ -311,6 +312,7 @@ REFUSED = {
     "unknown concept": (lambda index: index.search(codes_of(), 1, {4: 1}), "numbered 0 to 3, got 4"),
     "concept by name": (lambda index: index.search(codes_of(), 1, {"head": 1}), "got 'head'"),
     "radius negative": (lambda index: index.range_search(codes_of(), -1), "integer from 0; got -1"),
+    "radius true": (lambda index: index.range_search(codes_of(), True), "got True"),
     "radius no integer": (lambda index: index.range_search(codes_of(), 2.5), "got 2.5"),
     "logits too few": (lambda index: index.search_by_logits(np.zeros((1, 19)), 1), r"\(n, 20\)"),
     "logits are codes": (lambda index: index.search_by_logits(codes_of(), 1), "floating point"),
@@ -318,6 +320,7 @@ REFUSED = {
     "logits, k too large": (lambda index: index.search_by_logits(np.zeros((1, 20)), 5), "got 5"),
     "id there already": (lambda index: index.add(codes_of(), ids=["new", "b"]), "already in the index|'b' already"),
     "id twice": (lambda index: index.add(codes_of(), ids=["new", "new"]), "distinct, 'new' given more than once"),
+    "number twice": (lambda index: index.add(codes_of(), ids=[1, 1]), "distinct, 1 given more than once"),
     "ids too few": (lambda index: index.add(codes_of(), ids=["new"]), "2 codes, got 1 ids"),
     "ids of another kind": (lambda index: index.add(codes_of(), ids=[1, 2]), "strings"),
     "ids missing": (lambda index: index.add(codes_of()), "strings"),

@@ -39,6 +39,8 @@ def test_items_without_a_label_do_not_vote():
 def test_each_of_several_labels_has_a_vote():
     vote = neighbour_vote(index_of((0, ["wren", "male"]), (1, ["robin"]), (2, ["wren"])), QUERY, 3, "label")[0]
     assert (vote.label, vote.share, vote.counts) == ("wren", 0.5, {"wren": 2, "male": 1, "robin": 1})
+    vote = neighbour_vote(index_of((0, ["wren", "male"]), (1, ["robin", "male"])), QUERY, 2, "label")[0]
+    assert (vote.label, vote.counts) == ("male", {"male": 2, "wren": 1, "robin": 1})
 
 
 def test_a_new_class_votes_as_soon_as_it_is_there():
