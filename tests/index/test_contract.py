@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from concepthash_hf.codes import pack_bits
 from concepthash_hf.index.base import OVERSAMPLING
 
 from .oracle import check_search, concept_distances, random_codes, unpacked
@@ -93,10 +94,10 @@ def test_search_by_logits(make_index):
     np.testing.assert_allclose(from_tensor.distances, found.distances, rtol=1e-6)
 
 
-@pytest.mark.parametrize("radius", [0, 5, 6, 20, 1000])
+@pytest.mark.parametrize("radius", [0, 5, 6, 19, 20, 1000, 2**40])
 def test_range_search_is_exact(make_index, radius):
     codes, queries = random_codes(300, 20), random_codes(9, 20, seed=1)
-    codes[7] = queries[0]
+    codes[7], codes[8] = queries[0], queries[0] ^ pack_bits(np.ones(20, dtype=bool))
     index = make_index(20, 4)
     index.add(codes)
     per_concept = concept_distances(queries, codes, 20, 4)

@@ -541,6 +541,21 @@ def test_new_files_have_the_permissions_of_new_files(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
+def test_an_index_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    make(n=20).save(tmp_path)
+    load, headers = HammingIndex._load, []
+
+    def slow(folder, header, *args):
+        headers.append(header)
+        if len(headers) == 1:
+            make(n=30).save(tmp_path)
+        return load(folder, header, *args)
+
+    monkeypatch.setattr(HammingIndex, "_load", slow)
+    assert len(HammingIndex.load(tmp_path)) == 30
+    assert [header["num_codes"] for header in headers] == [20, 30]
+
+
 def test_no_index_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="no index in .*index.json"):
         HammingIndex.load(tmp_path / "nowhere")
@@ -734,6 +749,20 @@ class TestMapped:
         mapped.save(tmp_path / "index")
         again = HammingIndex.load(tmp_path / "index", mapped=True)
         assert again.get_codes(again.ids).tolist() == mapped.get_codes(mapped.ids).tolist()
+
+    def test_what_is_removed_first_is_gone(self, both):
+        for index in both:
+            codes = index.get_codes(index.ids)
+            index.remove([3, 0])
+            assert index.ids.tolist() == [1, 2, *range(4, 500)]
+            assert index.get_codes(index.ids).tolist() == np.delete(codes, [0, 3], axis=0).tolist()
+
+    def test_bits_that_do_not_belong_to_a_code_are_found_before(self, tmp_path):
+        index = HammingIndex.from_codes(random_codes(9, 20), num_bits=20, num_concepts=4)
+        index._codes[5, -1] |= 1
+        index.save(tmp_path)
+        with pytest.raises(ValueError, match="damaged .*last 4 bits of the last byte"):
+            HammingIndex.load(tmp_path, mapped=True)
 
     def test_a_new_version_of_the_files_leaves_an_open_one(self, both, tmp_path):
         in_memory, mapped = both
