@@ -250,8 +250,10 @@ class TestIndex:
         index.save(tmp_path / "index")
         with pytest.raises(ValueError, match="made by untrained at revision .* these are of revision"):
             open_photo_index(tmp_path / "index", other_saved)
-        with pytest.raises(ValueError, match="made by untrained at revision"):
-            index.codes.search(ConceptHasher(other_saved).encode(np.zeros((8, 8, 3), np.uint8)), 1)
+        codes = ConceptHasher(other_saved).encode(np.zeros((8, 8, 3), np.uint8))
+        for theirs in (codes, codes[:1], codes.copy()):
+            with pytest.raises(ValueError, match="made by untrained at revision"):
+                index.codes.search(theirs, 1)
 
     def test_saved_and_opened_it_knows_its_model_and_its_photos(self, index, birds, tmp_path):
         index.save(tmp_path / "index")
