@@ -34,6 +34,13 @@ def test_an_even_gaze_overlaps_by_chance_as_much_as_it_does():
     np.testing.assert_allclose(found.patches_attended, [16] * 3, rtol=1e-5)
 
 
+def test_a_spread_is_that_of_each_photo():
+    """A patch in one photo and all 16 in the other are 8.5 on average."""
+    attentions = np.ones((2, 2, 4, 4))
+    attentions[0] = looking_at(np.array([[(0, 0), (1, 1)]]))[0]
+    assert diversity(readings(attentions)).patches_attended == pytest.approx([8.5, 8.5], rel=1e-5)
+
+
 def test_cosine_is_what_the_loss_lowers():
     attentions = np.random.default_rng(1).random((5, 3, 4, 4)).astype(np.float32)
     loss = diversity_loss(torch.tensor(attentions).flatten(2)).item()
@@ -58,6 +65,11 @@ def test_who_sees_nothing_has_nothing_in_common():
     found = diversity(readings(attentions))
     assert found.cosines[0][1] == pytest.approx(diversity(readings(attentions[1:])).cosines[0][1] / 2)
     assert np.isfinite([found.cosine, found.cosine_chance, found.overlap, found.overlap_chance]).all()
+    # of the six pairs, two are of the concept that sees nothing
+    pair, three = diversity(readings(attentions[:1, [0, 2]])), diversity(readings(attentions[1:]))
+    for name in ("cosine", "cosine_chance", "overlap", "overlap_chance"):
+        expected = (getattr(pair, name) + 3 * getattr(three, name)) / 6
+        assert getattr(found, name) == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_concept_has_no_overlap():

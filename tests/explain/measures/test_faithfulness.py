@@ -1,5 +1,7 @@
 """Hiding what a concept attends to."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from made import Photos, RowReader
 from concepthash_hf.codes import split_sub_codes, unpack_bits
 from concepthash_hf.explain.measures.curves import deletion_insertion
 from concepthash_hf.explain.measures.faithfulness import faithfulness
-from concepthash_hf.explain.measures.hiding import attention_ranks, hide_patches
+from concepthash_hf.explain.measures.hiding import attention_ranks, blurred, hide_patches, moved
 
 
 def dotted(number: int) -> Photos:
@@ -104,6 +106,36 @@ def test_deletion_and_insertion_by_hand():
         assert (curve[:, 0 if name == "random_deletion" else -1] == 1).all()
 
 
+def test_curves_as_naive_loops_have_them():
+    model, pixels = tiny_model(), photos(3)
+    found = deletion_insertion(model, Photos(pixel_values=pixels), "grey", steps=4)
+    deletion, insertion = np.zeros((3, 5)), np.zeros((3, 5))
+    for photo in pixels:
+        attentions = model(photo[None], output_attentions=True).concept_attentions[0].detach().numpy()
+        code = unpack_bits(model.get_hash_codes(photo[None]).numpy(), 12)
+        grey = photo.mean((1, 2))[:, None, None].expand_as(photo)
+        for concept, step in np.ndindex(3, 5):
+            without, only = photo.clone(), grey.clone()
+            for patch in np.argsort(-attentions[concept])[: round(9 * step / 4)]:
+                row, column = divmod(int(patch), 3)
+                place = (slice(None), slice(10 * row, 10 * row + 10), slice(10 * column, 10 * column + 10))
+                without[place], only[place] = grey[place], photo[place]
+            for curve, changed in ((deletion, without), (insertion, only)):
+                same = unpack_bits(model.get_hash_codes(changed[None]).numpy(), 12) == code
+                curve[concept, step] += split_sub_codes(same, 3)[0, concept].mean() / 3
+    np.testing.assert_allclose(found.deletion, deletion)
+    np.testing.assert_allclose(found.insertion, insertion)
+    assert 0 < deletion.mean() < 1 and 0 < insertion.mean() < 1
+
+
+def test_a_random_order_is_that_of_no_concept():
+    """Of 16 patches some are hidden: with which chance all four of a row are among them can be counted."""
+    found = deletion_insertion(RowReader(), dotted(600), "grey", steps=4)
+    gone = [1 - 0.5 * math.comb(12, hidden - 4) / math.comb(16, hidden) if hidden else 1 for hidden in (0, 4, 8, 12, 16)]
+    np.testing.assert_allclose(found.random_deletion, [gone] * 4, atol=0.03)
+    np.testing.assert_allclose(found.random_insertion, [gone[::-1]] * 4, atol=0.03)
+
+
 def test_sub_codes_that_read_elsewhere():
     """Patches that are attended to equally follow in reading order, after the own row."""
     found = deletion_insertion(RowReader(reads=(1, 2, 3, 0)), DOTS, "grey", steps=4)
@@ -119,6 +151,32 @@ def test_ranks_and_hidden_patches():
     hidden = torch.tensor([[[True, False, False], [False, False, True]]])
     picture = hide_patches(torch.ones(1, 3, 4, 6), hidden, torch.zeros(()))
     assert picture[0, 0].int().tolist() == [[0, 0, 1, 1, 1, 1]] * 2 + [[1, 1, 1, 1, 0, 0]] * 2
+
+
+def test_moved_patches_keep_their_shape_and_come_everywhere():
+    """Also in photos that are not square."""
+    shape = torch.zeros(2, 6, dtype=torch.bool)
+    shape[0, 1] = shape[0, 2] = shape[1, 1] = True
+    found = moved(shape.expand(1200, 2, 6), torch.Generator().manual_seed(0))
+    places = [shape.roll((row, column), (0, 1)) for row in range(2) for column in range(6)]
+    counts = [int((found == place).all(-1).all(-1).sum()) for place in places]
+    assert sum(counts) == 1200 and min(counts) > 60
+
+
+def test_a_blur_is_a_gaussian_as_wide_as_a_patch():
+    """Cut off at two patches, in both directions alike; of a photo of a few patches, at its border."""
+    dot = torch.zeros(1, 1, 31, 31)
+    dot[..., 15, 15] = 1
+    weights = [math.exp(-((place - 15) ** 2) / (2 * 4**2)) if abs(place - 15) <= 8 else 0.0 for place in range(31)]
+    line = torch.tensor(weights) / sum(weights)
+    torch.testing.assert_close(blurred(dot, 4)[0, 0], line[:, None] * line)
+    small = torch.rand(1, 3, 8, 8)
+    assert blurred(small, 4).std() < small.std() / 3
+
+
+def test_one_patch_is_hidden_however_small_the_share():
+    found = faithfulness(tiny_model(), Photos(pixel_values=photos(2)), "grey", share=0.01)
+    assert found.share_hidden == pytest.approx(1 / 9)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1])

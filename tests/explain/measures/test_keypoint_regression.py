@@ -113,6 +113,28 @@ def test_a_concept_that_sees_nothing_is_in_the_middle():
     assert keypoint_regression(test, train, NAMES).error == pytest.approx(0, abs=1e-6)
 
 
+def test_one_that_sees_nothing_at_times_is_in_the_middle_then():
+    """As if it looked everywhere evenly."""
+    with_nothing, with_even = [], []
+    for seed in (0, 1):
+        read = at_random(seed, 60)
+        for value, filled in ((0, with_nothing), (1, with_even)):
+            attentions = read.attentions.copy()
+            attentions[::3, 0] = value
+            filled.append(readings(attentions, read.parts))
+    found, expected = (keypoint_regression(*both, NAMES) for both in (with_nothing, with_even))
+    assert found.error_per_part == pytest.approx(expected.error_per_part, rel=1e-4)
+    assert found.error == pytest.approx(expected.error, rel=1e-4)
+
+
+def test_shares_of_the_sides_of_a_photo_that_is_not_square():
+    points = np.array([[[0.0, 20.0]], [[80.0, 20.0]]] * 10, dtype=np.float32)
+    read = readings(np.ones((20, 1, 4, 8)), points)  # 80 wide, 40 high
+    assert keypoint_regression(read, read, ["head"]).mean_position_error == pytest.approx(0.5)
+    read = readings(np.ones((20, 1, 4, 8)), points[..., ::-1] / 2)
+    assert keypoint_regression(read, read, ["head"]).mean_position_error == pytest.approx(0.5)
+
+
 def test_what_is_refused(moving):
     read = following(0)
     with pytest.raises(ValueError, match="have no parts"):

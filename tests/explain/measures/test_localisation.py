@@ -132,6 +132,26 @@ def test_random_gazes_are_at_chance():
     assert found.times_other_photos == pytest.approx(1, abs=0.12)
 
 
+def test_a_part_is_chosen_on_either_half_and_measured_on_the_other():
+    """Concept by concept, in loops; the halves are not those of a shuffle by the same seed."""
+    generator = np.random.default_rng(7)
+    attentions = generator.random((20, 3, SIDE, SIDE)) ** 8
+    points = generator.uniform(0, SIDE * PATCH, (20, 2, 2)).astype(np.float32)
+    found = localisation(readings(attentions, points), ["a", "b"], seed=5)
+    half = np.random.default_rng([5, 20]).permutation(20) % 2 == 0
+    assert not np.array_equal(half, np.random.default_rng(5).permutation(20) % 2 == 0)
+    sides = [localisation(readings(attentions[side], points[side]), ["a", "b"]) for side in (half, ~half)]
+    for concept in range(3):
+        over_chance, over_others = [], []
+        for chosen_on, measured_on in (sides, sides[::-1]):
+            own = max((0, 1), key=lambda part: chosen_on.score[concept][part] / chosen_on.chance[part])
+            score = measured_on.score[concept][own]
+            over_chance.append(score / measured_on.chance[own])
+            over_others.append(score / measured_on.other_photos[concept][own])
+        assert found.own_times_chance[concept] == pytest.approx(np.mean(over_chance))
+        assert found.own_times_other_photos[concept] == pytest.approx(np.mean(over_others))
+
+
 def test_a_part_that_is_nowhere_else():
     """Where the gaze in other photos never meets the part, there is nothing to be times of."""
     cells = np.array([[(0, 0)], [(0, 3)], [(3, 0)], [(3, 3)]])

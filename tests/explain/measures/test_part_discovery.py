@@ -39,6 +39,20 @@ def test_concepts_compete_by_shares_not_by_attention(moving):
     assert part_discovery(readings(attentions, centre(moving)), ["head", "tail"]).nmi == pytest.approx(1)
 
 
+def test_chance_shuffles_the_concepts_within_a_photo():
+    """Where a photo's parts all belong to one concept, a shuffle changes nothing."""
+    attentions = np.full((6, 2, SIDE, SIDE), 1e-3)
+    points = np.full((6, 3, 2), np.nan, dtype=np.float32)
+    for photo in range(6):
+        attentions[photo, photo % 2, :, :] = 1
+        attentions[photo, 1 - photo % 2, 3, 3] = 1  # where no part is
+        shown = [0, 1] if photo % 2 else [1, 2]
+        points[photo, shown] = [[5, 5], [15, 5]]
+    found = part_discovery(readings(attentions, points), ["head", "wing", "tail"])
+    assert 0 < found.nmi < 1 and found.nmi_chance == pytest.approx(found.nmi)
+    assert found.ari_chance == pytest.approx(found.ari)
+
+
 def test_concepts_at_random():
     generator = np.random.default_rng(0)
     gaze, parts = (generator.integers(0, SIDE, (400, number, 2)) for number in (4, 9))

@@ -40,6 +40,14 @@ def test_a_region_at_a_random_place():
     assert region_only(RowReader(), dotted(400), "grey", seed=1).random_kept != found.random_kept
 
 
+def test_what_stays_at_a_random_place_is_of_the_own_sub_code():
+    """Only the first row has anything that could go: the sub-codes of the other concepts stay wherever one looks."""
+    photos = dotted(40)
+    photos.columns["pixel_values"][:, :, 5:] = 0
+    found = region_only(RowReader(), photos, "grey")
+    assert found.random_kept[0] < 0.8 and found.random_kept[1:] == [1, 1, 1]
+
+
 def test_regions():
     even = torch.tensor([[0.3, 0.1], [0.2, 0.2]])  # 0.2 is an even share
     blind = torch.tensor([[0.0, 0.01], [0.2, 0.6]])  # everything but what it cannot see
