@@ -32,6 +32,15 @@ def test_everything_that_points_allow():
     assert measure_concepts(model, test, NAMES, train, read, max_photos_to_hide_in=5, seed=3) == found
 
 
+def test_of_many_photos_a_part_is_fitted_to(monkeypatch):
+    monkeypatch.setattr("concepthash_hf.explain.measures.measure._MOST_TRAIN_PHOTOS", 15)
+    model, test, train = tiny_model(), with_points(6), with_points(20)
+    found = measure_concepts(model, test, NAMES, train)["keypoint_regression"]
+    read_train = read_concepts(model, spread(train, 15))
+    assert found == keypoint_regression(read_concepts(model, test), read_train, NAMES)
+    assert found.num_train_photos == 15
+
+
 def test_what_is_not_known_is_left_out():
     plain = Photos(pixel_values=photos(4))
     assert list(measure_concepts(tiny_model(), plain)) == ["diversity", "faithfulness", "region_only"]
