@@ -505,6 +505,9 @@ def test_features_of_the_bare_backbone(family, tmp_path):
         theirs = tower.post_layernorm(theirs)
     expected = theirs.mean(1) if family == "siglip_vision_model" else theirs[:, 0]
     assert torch.allclose(features, expected, atol=1e-5)
+    with torch.no_grad():
+        in_half = model.bfloat16().vision_model.backbone_features(pixels)
+    assert in_half.dtype == torch.float32 and torch.allclose(in_half, features, atol=0.1)
 
 
 def test_the_activation_of_clip_keeps_one_tensor():
