@@ -377,7 +377,9 @@ def test_regions_that_are_none(dinov2, text):
     for wrong in (regions[:1], regions[:, :2], regions.int(), regions[0]):
         with pytest.raises(ValueError, match=r"regions must be int64 of shape \(2, 3, patches\)"):
             tower.frozen_states(pixel_values, regions=wrong)
-    for wrong in (regions + 16, regions - 99, torch.full_like(regions, -1)):
+    beyond, below, nothing = regions.clone(), torch.cat([regions, regions], -1), regions.clone()
+    beyond[0, 1, 0], below[1, 0, -1], nothing[1, 2] = 16, -2, -1
+    for wrong in (regions + 16, regions - 99, torch.full_like(regions, -1), beyond, below, nothing):
         with pytest.raises(ValueError, match="numbers of patches, 0 ... 15, or -1 for none"):
             tower.frozen_states(pixel_values, regions=wrong)
 
