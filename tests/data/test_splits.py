@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concepthash_hf.data import PhotoSplits, class_balanced_sampler
-from concepthash_hf.data.labels import stratified_split
+from concepthash_hf.data.labels import strata, stratified_split
 
 
 def table(labels, names=("a", "b", "c", "d"), several=False, prefix=""):
@@ -42,12 +42,18 @@ def test_stratified_split_divides_and_keeps_one_of_each(labels, fraction, seed):
         sorted(kept + held_out) == list(range(len(labels))) and kept == sorted(kept) and held_out == sorted(held_out)
     )
     assert stratified_split(labels, fraction, seed) == (kept, held_out)
+    assert {label for row in kept for label in labels[row]} == {label for row in labels for label in row}
     singles = [row[0] for row in labels if len(row) == 1]
     if all(len(row) == 1 for row in labels):
         for label in set(singles):
             size = singles.count(label)
             out = sum(singles[row] == label for row in held_out)
             assert out == (0 if size == 1 else min(max(round(fraction * size), 1), size - 1))
+
+
+def test_of_classes_that_are_equally_rare_a_photo_counts_for_the_first():
+    """In whatever order it names them."""
+    assert strata([[0, 1], [1, 0], [], [2, 1, 0], [2, 2]]) == {-1: [2], 0: [0, 1, 3], 2: [4]}
 
 
 def test_validation_is_stratified_seeded_and_leaves_the_database(splits):

@@ -122,6 +122,14 @@ def test_points_outside_the_crop_or_unseen_are_nan(image_processor):
     torch.testing.assert_close(moved[1], torch.tensor([28.0, 28.0]))  # the middle stays the middle
 
 
+def test_a_crop_has_its_upper_and_its_left_edge_and_not_the_others():
+    processor = CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+    points = torch.tensor([[0.0, 0.0], [55.9, 55.9], [56.0, 3.0], [3.0, 56.0], [-0.1, 3.0], [3.0, -0.1]])
+    moved = eval_transform(processor).points(points, 56, 56)
+    assert moved.isnan().all(-1).tolist() == [False, False, True, True, True, True]
+    torch.testing.assert_close(moved[:2], points[:2])
+
+
 def test_points_scale_with_the_picture(image_processor):
     """A photo twice as large with its parts twice as far shows them in the same place."""
     transform = eval_transform(image_processor)
