@@ -131,7 +131,8 @@ def test_curves_as_naive_loops_have_them():
 def test_a_random_order_is_that_of_no_concept():
     """Of 16 patches some are hidden: with which chance all four of a row are among them can be counted."""
     found = deletion_insertion(RowReader(), dotted(600), "grey", steps=4)
-    gone = [1 - 0.5 * math.comb(12, hidden - 4) / math.comb(16, hidden) if hidden else 1 for hidden in (0, 4, 8, 12, 16)]
+    ways = [math.comb(12, hidden - 4) / math.comb(16, hidden) for hidden in (4, 8, 12, 16)]
+    gone = [1, *(1 - 0.5 * chance for chance in ways)]
     np.testing.assert_allclose(found.random_deletion, [gone] * 4, atol=0.03)
     np.testing.assert_allclose(found.random_insertion, [gone[::-1]] * 4, atol=0.03)
 
