@@ -51,6 +51,14 @@ def test_stratified_split_divides_and_keeps_one_of_each(labels, fraction, seed):
             assert out == (0 if size == 1 else min(max(round(fraction * size), 1), size - 1))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_label_that_others_bear_beside_theirs_is_not_lost(seed):
+    """Of either pair one photo is held out, but not both of those with label 2."""
+    labels = [[0, 2], [0], [1, 2], [1]]
+    kept, held_out = stratified_split(labels, 0.5, seed)
+    assert len(held_out) == 2 and {label for row in kept for label in labels[row]} == {0, 1, 2}
+
+
 def test_of_classes_that_are_equally_rare_a_photo_counts_for_the_first():
     """In whatever order it names them."""
     assert strata([[0, 1], [1, 0], [], [2, 1, 0], [2, 2]]) == {-1: [2], 0: [0, 1, 3], 2: [4]}
