@@ -81,7 +81,6 @@ def test_search_by_one_concept(make_index):
 
 def test_search_by_logits(make_index):
     codes, logits = random_codes(60, 20, clusters=6), np.random.default_rng(1).normal(size=(9, 20))
-    logits[:, 7] = 0  # a bit that is not set, and counts nothing where it differs
     index = make_index(20, 4)
     index.add(codes)
     differing = (logits > 0)[:, None] != unpacked(codes, 20)[None].astype(bool)
@@ -278,6 +277,9 @@ def test_logits_of_any_precision_and_no_bits(make_index):
     wanted = index.search_by_logits(logits.numpy(), 3).distances
     np.testing.assert_array_equal(index.search_by_logits(logits, 3).distances, wanted)
     np.testing.assert_allclose(index.search_by_logits(logits.bfloat16(), 3).distances, wanted, rtol=0.02)
+    unset = index.search_by_logits(np.zeros((1, 64)), 1)  # a logit of 0 is a bit that is not set
+    per_concept = concept_distances(np.zeros((1, 8), np.uint8), index.get_codes(unset.ids[0]), 64, 4)
+    assert unset.distances.tolist() == [[0]] and unset.concept_distances.tolist() == per_concept.tolist()
     for bits in (logits > 0, (logits > 0).int()):
         with pytest.raises(ValueError, match="code logits are floating point"):
             index.search_by_logits(bits, 3)
