@@ -858,6 +858,16 @@ def test_no_queries_are_refused_before_the_first_epoch(tmp_path):
     assert not photos.asked_for
 
 
+@pytest.mark.parametrize("as_lists", [True, False])
+def test_a_photo_without_labels_is_named_before_the_first_epoch(tmp_path, as_lists):
+    photos, multi_hot = TinyPhotos(), torch.eye(3).repeat(8, 1)
+    multi_hot[20] = 0
+    photos.labels = [row.nonzero().flatten().tolist() for row in multi_hot] if as_lists else multi_hot
+    with pytest.raises(ValueError, match="1 of the photos to train on have no label, the first in row 20: give them"):
+        train(untrained(), photos, arguments(tmp_path))
+    assert not photos.asked_for
+
+
 def test_one_training_in_a_folder_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(whole_files, "_WAIT", 0.1)
     refused = []

@@ -228,9 +228,9 @@ def train(
         What is in `all_results.json`: `eval_map` and other metrics, `train_loss`, times, versions and arguments.
 
     Raises:
-        ValueError: if the model's regions have not been learned, the output folder is not empty, a checkpoint is not
-            found, damaged or of another run, there are no queries or not two photos for each process, or fp16 is asked
-            for without a GPU.
+        ValueError: if the model's regions have not been learned, a photo to train on has no label, the output folder
+            is not empty, a checkpoint is not found, damaged or of another run, there are no queries or not two photos
+            for each process, or fp16 is asked for without a GPU.
         BlockingIOError: if another process writes into the output folder.
         OSError: if something cannot be written; says which file.
         FloatingPointError: if loss or weights are not finite; says since which step. The last checkpoint stays.
@@ -240,6 +240,7 @@ def train(
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
     if checkpoint is None:
         model.check_can_be_trained()
+    check_all_labelled(getattr(train_dataset, "labels", None))
     check_output_dir(args)
     evaluation = None
     if query_dataset is not None and database_dataset is not None:
@@ -587,6 +588,28 @@ def check_output_dir(args: ConceptHashTrainingArguments) -> None:
         raise ValueError(
             f"output_dir {folder} is not empty: give another --output_dir, go on with --resume_from_checkpoint "
             f"{folder}, or write over it with --overwrite_output_dir"
+        )
+
+
+def check_all_labelled(labels: Any) -> None:
+    """Refuse photos to train on that have none of several possible labels: the losses have no target for them.
+
+    Args:
+        labels: of all photos, a list of numbers for each, or multi-hot `(n, C)`; or a number for each, or None where
+            nobody knows them.
+
+    Raises:
+        ValueError: if there are such photos.
+    """
+    without: list[int] = []
+    if isinstance(labels, list):
+        without = [row for row, own in enumerate(labels) if isinstance(own, list) and not own]
+    elif getattr(labels, "ndim", 1) == 2:
+        without = (torch.as_tensor(labels) == 0).all(1).nonzero().flatten().tolist()
+    if without:
+        raise ValueError(
+            f"{len(without)} of the photos to train on have no label, the first in row {without[0]}: give them one, "
+            "or take their rows out"
         )
 
 

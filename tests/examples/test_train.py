@@ -447,6 +447,16 @@ def good(folder: Path) -> None:
     draw_photos(folder, NAMES[:2])
 
 
+def one_without_tags(folder: Path) -> None:
+    """Several labels a photo, and one that has none of them."""
+    draw_photos(folder, NAMES[:2])
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
+    tags = [[], *(["finch", "red"] for _ in files[1:])]
+    rows = [json.dumps({"image": file, "tags": names}) for file, names in zip(files, tags, strict=True)]
+    (folder / "train.jsonl").write_text("\n".join(rows))
+    (folder / "test.jsonl").write_text(rows[1])
+
+
 @pytest.mark.parametrize(
     ("make", "words", "message"),
     [
@@ -456,6 +466,7 @@ def good(folder: Path) -> None:
         (broken_picture, [], "train/red-crowned_spotted_finch/3.png.*not a picture"),
         (broken_test_picture, [], r"1 of the photos cannot be read \(.*101.png: not a picture.*--on_bad_image skip"),
         (one_each, [], "photos to ask with|query photos"),
+        (one_without_tags, [], "1 of the photos to train on have no label, the first in row 0: give them one, or"),
         (good, ["--per_device_train_batch_size", "1"], "normalises over a batch, which takes two photos"),
         (good, ["--learning_rate", "nan"], "learning_rate must be a finite number, got nan"),
         (good, ["--num_bits", "30"], "num_bits must be a multiple of num_concepts.*num_bits=30, num_concepts=4"),

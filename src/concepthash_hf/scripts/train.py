@@ -57,7 +57,7 @@ from ..region_learning import learn_regions, take_regions
 from ..seeds import derived_seed
 from ..together import one_writer_of_all
 from ..toy_clip import save_toy_clip
-from ..training import ConceptHashTrainingArguments, check_output_dir, train
+from ..training import ConceptHashTrainingArguments, check_all_labelled, check_output_dir, train
 from ..whole_files import SCRATCH, replacing, write_json
 from .arguments import ArgumentReader, WrongCallError
 
@@ -324,6 +324,8 @@ def load_splits(args: TrainingPhotoArguments, state: PartialState, num_workers: 
         splits = args.load_photos(args.on_bad_image)
     if state.is_main_process:
         print(describe_photos(splits), flush=True)
+    if not splits.streaming:
+        check_all_labelled(splits.train[splits.label_column][:])
     if args.on_bad_image == "raise":
         check_photos(splits, state, num_workers)
     elif state.num_processes > 1 or args.cache_frozen_layers is not False:
