@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from concepthash_hf.data import BENCHMARKS, benchmark_table, eval_transform, known_names, load_photos
+from concepthash_hf.data import BENCHMARKS, benchmark_table, describe_photos, eval_transform, known_names, load_photos
 from concepthash_hf.data.labels import encode_labels
 
 from .conftest import picture
@@ -52,6 +52,23 @@ def test_hub_dataset_with_other_split_names(tmp_path):
         load_photos(root)
     splits = load_photos(root, train_split="night", query_split="day", database_split="night+day")
     assert splits.counts == {"classes": 2, "train": 6, "query": 4, "database": 10}
+    assert "asked with and searched: day, so that each of these photos finds itself" in describe_photos(splits)
+
+
+@pytest.mark.parametrize(
+    ("query", "database", "both"),
+    [
+        ("day", None, False),
+        ("day", "night", False),
+        ("night", None, True),
+        ("day", "day", True),
+        ("night", "day", False),
+    ],
+)
+def test_photos_that_find_themselves_are_said(tmp_path, query, database, both):
+    root = hub_copy(tmp_path / "birds", {"night": 6, "day": 4}, {"label": BIRDS}, label=[0, 1])
+    splits = load_photos(root, train_split="night", query_split=query, database_split=database)
+    assert ("each of these photos finds itself" in describe_photos(splits)) == both
 
 
 def test_one_split_alone_is_divided(tmp_path):

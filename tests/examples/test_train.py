@@ -467,6 +467,7 @@ def one_without_tags(folder: Path) -> None:
         (broken_test_picture, [], r"1 of the photos cannot be read \(.*101.png: not a picture.*--on_bad_image skip"),
         (one_each, [], "photos to ask with|query photos"),
         (one_without_tags, [], "1 of the photos to train on have no label, the first in row 0: give them one, or"),
+        (good, ["--train_split", "train", "--query_split", "test+train"], "train is to be trained on and asked with"),
         (good, ["--per_device_train_batch_size", "1"], "normalises over a batch, which takes two photos"),
         (good, ["--learning_rate", "nan"], "learning_rate must be a finite number, got nan"),
         (good, ["--num_bits", "30"], "num_bits must be a multiple of num_concepts.*num_bits=30, num_concepts=4"),

@@ -11,9 +11,9 @@ from .benchmarks import BENCHMARKS, Benchmark, check_counts
 from .decode import set_max_image_pixels
 from .disk import Reading, read_disk
 from .hub_tables import read_hub
-from .options import LoadOptions
+from .options import LoadOptions, ReadOptions
 from .places import Places, hub_places
-from .splits import PhotoSplits
+from .splits import SPLIT_NAMES, PhotoSplits
 from .toy_birds import PARTS, toy_birds
 
 TOY_BIRDS = "toy_birds"
@@ -111,7 +111,24 @@ def load_with_options(
     )
     if name in BENCHMARKS and not options.splits and options.label_column is None:
         check_counts(splits, BENCHMARKS[name])
+    named = named_splits(name, options)
+    if both := named["query"] & (named["database"] or named["train"]):
+        note = f"asked with and searched: {', '.join(sorted(both))}, so that each of these photos finds itself"
+        splits = replace(splits, notes=(*splits.notes, note))
     return splits
+
+
+def named_splits(name: str, options: ReadOptions) -> dict[str, set[str]]:
+    """What of the photos was named as which split: theirs by ours, by the options or by a benchmark on the Hub.
+
+    Args:
+        name: of the photos.
+        options: how they are to be read.
+    """
+    named = options.splits
+    if name in BENCHMARKS and options.data_dir is None:
+        named = {"train": BENCHMARKS[name].train_split, "query": BENCHMARKS[name].query_split} | named
+    return {split: set(named[split].split("+")) if split in named else set() for split in SPLIT_NAMES}
 
 
 def _toy_birds(seed: int) -> tuple[Reading, str]:

@@ -42,6 +42,7 @@ from ..data import (
     train_transform,
 )
 from ..data.bad_images import BadImage, find_bad_images
+from ..data.load import named_splits
 from ..data.transforms import Preset as AugmentationPreset
 from ..explain import concept_sheet
 from ..frozen_states import frozen_states_size, keep_frozen_states
@@ -320,6 +321,12 @@ def design_of(base: Any, args: ModelArguments) -> tuple[dict[str, Any], str]:
 
 def load_splits(args: TrainingPhotoArguments, state: PartialState, num_workers: int) -> PhotoSplits:
     """The photos, all of which can be read, or are left out when they are met."""
+    named = named_splits(str(args.dataset), args)
+    if both := named["query"] & named["train"]:
+        raise WrongCallError(
+            f"{', '.join(sorted(both))} is to be trained on and asked with: what is measured would say nothing of new "
+            "photos. Give another --query_split"
+        )
     with state.main_process_first():  # the others find in the cache what the first has prepared
         splits = args.load_photos(args.on_bad_image)
     if state.is_main_process:
