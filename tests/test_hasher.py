@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from concepthash_hf.data import BadImageError, decode_image, eval_transform, loa
 from concepthash_hf.hasher import open_photo_index, renew_index
 from concepthash_hf.hits import Hits, PhotoHit
 from concepthash_hf.index import HammingIndex
+from concepthash_hf.model_card import CardPhotos, model_card
 from concepthash_hf.photo_index import PhotoIndex, Source
 from concepthash_hf.word_radius import word_radius
 
@@ -102,6 +104,19 @@ def test_a_phone_photo_is_hashed_upright(hasher, tmp_path):
     assert hasher.encode(Image.open(photo)).tolist() == hasher.encode(upright).tolist()
     logits = [hasher.encode(given, output="logits") for given in (photo, upright, lying)]
     assert np.array_equal(logits[0], logits[1]) and not np.allclose(logits[0], logits[2], atol=1e-3)
+
+
+def test_the_snippet_of_a_card_hashes_as_the_hasher_does(saved, hasher, tmp_path, monkeypatch):
+    photos = CardPhotos("birds", "birds", 4, 1, 4, True)
+    card = str(model_card(hasher.model.config, photos, str(saved)))
+    snippet = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    files = [phone_photo(tmp_path / "one.jpg"), tmp_path / "two.jpg", tmp_path / "three.jpg"]
+    Image.fromarray(np.arange(4000, dtype=np.uint16).reshape(50, 80) * 16).save(files[1], "png")
+    Image.new("RGBA", (40, 60), (0, 0, 0, 0)).save(files[2], "png")
+    names = {}
+    exec(snippet, names)
+    assert names["codes"].tolist() == hasher.encode(files).tolist()
 
 
 @pytest.mark.parametrize(
