@@ -331,7 +331,7 @@ def load_splits(args: TrainingPhotoArguments, state: PartialState, num_workers: 
         splits = args.load_photos(args.on_bad_image)
     if state.is_main_process:
         print(describe_photos(splits), flush=True)
-    if not splits.streaming:
+    if isinstance(splits.train, datasets.Dataset):
         check_all_labelled(splits.train[splits.label_column][:])
     if args.on_bad_image == "raise":
         check_photos(splits, state, num_workers)
