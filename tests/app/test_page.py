@@ -8,6 +8,10 @@ import pytest
 from bird_photos import NAMES, write_photos
 from hostile_birds import HOSTILE
 
+from concepthash_hf.app import drawing, page
+from concepthash_hf.app.explorer import Found, Page
+from concepthash_hf.index import CodeSpec
+
 SECONDS = 60_000  # of patience, in milliseconds
 DESK, PHONE = {"width": 1360, "height": 1000}, {"width": 390, "height": 844}
 
@@ -193,6 +197,21 @@ def test_filters_and_pages(visit, bird, served):
     assert len(rows) == 20 and {row["habitat"] for row in rows} == {"water"}
 
 
+def test_filters_hold_before_anything_is_searched(visit, served):
+    visit.page.get_by_text("Only photos with").click()
+    visit.page.get_by_label("habitat").click()
+    visit.page.get_by_role("option", name="water").click()
+    visit.wait_for("document.querySelector('.ch-hits .ch-lead').innerText.startsWith('Some of 20 photos')")
+    assert {row["habitat"] for row in served.index.codes.get_metadata(visit.ids())} == {"water"}
+
+
+def test_values_that_are_empty_leave_no_gap():
+    spec = CodeSpec(32, 4)
+    found = Found("a", "robin", {"label": "robin", "shop": "", "price": 2}, has_picture=False)
+    assert '<div class="ch-more"><span title="price">2</span></div>' in drawing.hits(Page((found,), 0, 1), None, spec)
+    assert page._choices(["", "ACME"]) == [("any", -1), ("(empty)", 0), ("ACME", 1)]
+
+
 def test_a_photo_of_the_collection_is_searched_with(visit):
     id = visit.ids()[5]
     visit.page.locator("#ch-hits .ch-photo").nth(5).click()
@@ -222,6 +241,8 @@ def test_what_is_no_photo_is_explained(visit, tmp_path):
     visit.upload(tmp_path / "text.jpg")
     visit.page.wait_for_selector(".toast-body")
     assert "not a photo that can be read: send a JPEG" in visit.page.locator(".toast-body").inner_text()
+    marks = visit.page.locator('[data-testid="status-tracker"] .error')
+    assert marks.count() and not any(mark.is_visible() for mark in marks.all()), "it is said once"
     with (tmp_path / "large.jpg").open("wb") as file:
         file.truncate(30 * 2**20)
     visit.upload(tmp_path / "large.jpg")
@@ -269,6 +290,19 @@ def test_on_a_phone(chromium, served, bird):
         assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"], (selector, box)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert visit.page.locator(".ch-two .ch-strip").first.bounding_box()["width"] > 100
+    visit.context.close()
+    assert visit.wrong == []
+
+
+def test_a_button_under_the_mouse_is_read_in_the_dark(chromium, served):
+    visit = Visit(chromium, served.url, color_scheme="dark")
+    visit.page.get_by_role("tab", name="Duplicates").click()
+    button = visit.page.get_by_role("button", name="Look for near-duplicates")
+    button.hover()
+    visit.page.wait_for_timeout(500)
+    style = "e => ['color', 'backgroundColor'].map(name => getComputedStyle(e)[name].match(/[0-9]+/g).slice(0, 3))"
+    text, ground = (sum(map(int, colour)) for colour in button.evaluate(style))
+    assert ground - text > 400
     visit.context.close()
     assert visit.wrong == []
 

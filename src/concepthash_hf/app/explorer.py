@@ -218,9 +218,13 @@ class Explorer:
         rows = self.index.codes.get_metadata(ids)
         return [self._found(id, row) for id, row in zip(ids, rows, strict=True)]
 
-    def sample(self, number: int, seed: int | None = None) -> list[Found]:
-        """Some photos of the collection, drawn at random; none of an index in a database."""
-        ids = self.index.codes.ids
+    def browse(self, number: int, where: Mapping[str, Any]) -> Page:
+        """Some of the photos whose metadata has these values, drawn at random."""
+        return Page(tuple(self.sample(number, where=where)), 0, len(self._among(where)))
+
+    def sample(self, number: int, seed: int | None = None, where: Mapping[str, Any] | None = None) -> list[Found]:
+        """Some photos of the collection, or of a part of it, drawn at random; none of an index in a database."""
+        ids = self._among(where or {}).ids
         if ids is None:
             return []
         chosen = np.random.default_rng(seed).choice(len(ids), min(number, len(ids)), replace=False)

@@ -126,7 +126,7 @@ def _telling(function: Callable) -> Callable:
 
 def _choices(values: Sequence[Any]) -> list[tuple[str, int]]:
     """What a filter offers: values by their place, as a browser does not keep their kinds."""
-    return [("any", _ANY), *((label_in_words(value), place) for place, value in enumerate(values))]
+    return [("any", _ANY), *((label_in_words(value) or "(empty)", place) for place, value in enumerate(values))]
 
 
 def _sent(told: gr.EventData) -> bytes:
@@ -345,12 +345,12 @@ class _Page:
         number = len(self.weights)
         weights, sources, filters = values[:number], values[number : 2 * number], values[2 * number :]
         session = replace(session, from_other=tuple(source == "that" for source in sources))
-        reading = session.reading
-        if reading is None:
-            return session, Page(tuple(self.explorer.sample(HITS)), 0, len(self.explorer.index)), None
-        alike = all(weight == 1 for weight in weights)
         chosen = zip(self.filters, filters, strict=True)
         where = {name: self.facets[name][place] for name, place in chosen if place != _ANY}
+        reading = session.reading
+        if reading is None:
+            return session, self.explorer.browse(HITS, where), None
+        alike = all(weight == 1 for weight in weights)
         query = Query(reading, None if alike else tuple(map(float, weights)), where)
         return session, self.explorer.search(query, session.first, HITS), query
 

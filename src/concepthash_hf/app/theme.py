@@ -18,6 +18,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="#1b1f27",
         button_primary_background_fill_hover="#343b48",
         button_primary_background_fill_dark="#e9ecf1",
+        button_primary_background_fill_hover_dark="#ffffff",
         button_primary_text_color="#ffffff",
         button_primary_text_color_dark="#12151b",
         input_background_fill="#f6f7f9",
