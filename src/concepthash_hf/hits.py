@@ -120,10 +120,7 @@ class Hits(Sequence[PhotoHit]):
     @property
     def note(self) -> str:
         """That nothing is near, in words; else empty."""
-        if not self.nothing_near:
-            return ""
-        within = f"{self.radius} bit" if self.radius == 1 else f"{self.radius} bits"
-        return f"no photo is closer than a stranger would be: what is here is found within {within}"
+        return nothing_near_note(self.radius) if self.radius is not None and self.nothing_near else ""
 
     def table(self) -> str:
         """A line for each hit, with its distance in all and by concept; and a last one if nothing is near."""
@@ -155,6 +152,12 @@ class Hits(Sequence[PhotoHit]):
         hits = [_cell(_photo_if_there(hit), f"{hit.distance:g}: {hit.caption}") for hit in self]
         note = f"<p>{self.note}</p>" if self.note else ""
         return f"<table><tr><td>{query}</td>{''.join(f'<td>{hit}</td>' for hit in hits)}</tr></table>{note}"
+
+
+def nothing_near_note(radius: int) -> str:
+    """What to say where no photo is within so many bits of words."""
+    within = f"{radius} bit" if radius == 1 else f"{radius} bits"
+    return f"no photo is closer than a stranger would be: what is here is found within {within}"
 
 
 def hits_table(

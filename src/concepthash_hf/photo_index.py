@@ -216,7 +216,7 @@ class PhotoIndex:
         """As `search`, and a list also of one query."""
         asked = list(_each_query(queries))
         by_words = any(isinstance(query, Words) for query in asked)
-        radius = self._word_radius if by_words and concept_weights is None else None
+        radius = self.word_radius if by_words and concept_weights is None else None
         codes = self.hasher.encode_queries(asked)
         found = self.codes.search(codes, k if k < 1 else min(k, max(len(self), 1)), concept_weights)
         rows = iter(self.codes.get_metadata(found.ids.ravel()))
@@ -342,7 +342,7 @@ class PhotoIndex:
 
     def _take(self, records: PhotoRecords, gone: Sequence[Any], save: Callable[[], None] | None = None) -> Changes:
         """Bring the index up to the records."""
-        for found_before in ("_word_radius", "_collection"):
+        for found_before in ("word_radius", "_collection"):
             self.__dict__.pop(found_before, None)
         index, known = self._in_memory(), self._known()
         records = records.beside(known)
@@ -394,8 +394,8 @@ class PhotoIndex:
         return unreadable
 
     @cached_property
-    def _word_radius(self) -> int | None:
-        """See `word_radius`; not known of an index in a database."""
+    def word_radius(self) -> int | None:
+        """Within how many bits of words a photo is closer than a stranger would be; None where it cannot be known."""
         return word_radius(self.hasher, self.codes) if len(self) else None
 
     def _hits(self, query: Any, hits: Sequence[tuple], radius: int | None) -> Hits:

@@ -57,6 +57,13 @@ def test_search(client, explorer, photo, served):
         assert hit["metadata"] == found.row
         picture = Image.open(BytesIO(client.get(hit["thumbnail"]).content))
         assert picture.format == "JPEG"
+    assert answer["nothing_near"] is None
+
+
+def test_words_that_are_near_nothing(client, index, monkeypatch):
+    for radius, is_far in ((-1, True), (12, False), (None, None)):
+        monkeypatch.setitem(index.__dict__, "word_radius", radius)
+        assert client.post("search", json={"words": "owl"}).json()["nothing_near"] is is_far
 
 
 def test_a_mixture(client, explorer):

@@ -9,6 +9,7 @@ import pytest
 from bird_photos import NAMES, write_photos
 from hostile_birds import HOSTILE
 
+from concepthash_hf.app import drawing
 from concepthash_hf.app.explorer import MOST_HITS, Explorer, Query
 from concepthash_hf.app.photos import ServedPhotos
 from concepthash_hf.app.readings import Comparison, Reading
@@ -53,6 +54,20 @@ def test_words(explorer, hasher):
     for wrong in ("", "  ", "x" * 201):
         with pytest.raises(ValueError, match="words have 1 to 200 letters"):
             explorer.read_words(wrong)
+
+
+def test_words_that_are_near_nothing(explorer, index, one, monkeypatch):
+    far = explorer.search(Query(explorer.read_words("spotted owl"))).found[0].distance
+    for radius, is_far in ((far - 1, True), (far, False), (None, None)):
+        monkeypatch.setitem(index.__dict__, "word_radius", radius)
+        query = Query(explorer.read_words("spotted owl"))
+        assert query.reading.radius == radius
+        pages = [explorer.search(query, first, 5) for first in (0, 15)]
+        assert [page.nothing_near for page in pages] == [is_far, is_far]
+        says_so = "no photo is closer than a stranger would be" in drawing.hits(pages[0], query, explorer.spec)
+        assert says_so == bool(is_far)
+        assert explorer.search(Query(query.reading, (1.0, 0.0, 2.0))).nothing_near is None
+    assert explorer.search(Query(one)).nothing_near is None
 
 
 @pytest.mark.parametrize("weights", [None, (1.0, 0.0, 2.0)])

@@ -88,6 +88,9 @@ class Hits(BaseModel):
 
     query: str
     among: int = Field(description="How many photos were searched.")
+    nothing_near: bool | None = Field(
+        description="Whether no photo is closer to the words than a stranger would be; None of photos, and if unknown."
+    )
     hits: list[Hit]
 
 
@@ -179,7 +182,12 @@ def make_api(explorer: Explorer) -> FastAPI:
         weights = None if asked.concept_weights is None else tuple(asked.concept_weights)
         number = min(asked.k, MOST_HITS - asked.offset)
         page = _valid(lambda: explorer.search(Query(reading, weights, asked.where), asked.offset, number))
-        return Hits(query=reading.name, among=page.among, hits=[_hit(found) for found in page.found])
+        return Hits(
+            query=reading.name,
+            among=page.among,
+            nothing_near=page.nothing_near,
+            hits=[_hit(found) for found in page.found],
+        )
 
     @app.post("/explain")
     def explain(asked: Explain) -> Explained:

@@ -11,6 +11,7 @@ import jinja2
 from PIL import Image
 
 from ..explain.figure_parts import CONCEPT_COLOURS, concept_colour
+from ..hits import nothing_near_note
 from ..html_templates import html_environment
 from ..index import CodeSpec
 from ..quoting import one_line
@@ -93,6 +94,7 @@ def _templates() -> jinja2.Environment:
         "small": lambda picture: picture.resize((CROP, CROP), Image.Resampling.LANCZOS),
         "large": lambda picture: picture.resize((STAGE, STAGE), Image.Resampling.LANCZOS),
         "line": lambda text: one_line(str(text)),
+        "as_note": nothing_near_note,
     }
     environment.globals |= {"colour": _css_colour, "maps_of": _maps_of, "paler": _paler}
     return environment

@@ -82,11 +82,14 @@ class Page:
         found: nearest first.
         first: place of the first in the ranking, from 0.
         among: how many photos were searched.
+        nothing_near: whether even the nearest photo of all is no closer to the words than a stranger would be; None
+            where that is not known, and of photos.
     """
 
     found: tuple[Found, ...]
     first: int
     among: int
+    nothing_near: bool | None = None
 
     @property
     def has_more(self) -> bool:
@@ -194,7 +197,9 @@ class Explorer:
         words = " ".join(words.split())
         if not 0 < len(words) <= MOST_LETTERS:
             raise ValueError(f"words have 1 to {MOST_LETTERS} letters, got {len(words)}")
-        return Reading(words, self._code_of_words(words), self.spec)
+        with self._words_lock:  # so that it is not measured twice at the same time
+            radius = self.index.word_radius
+        return Reading(words, self._code_of_words(words), self.spec, radius=radius)
 
     def read_item(self, id: Any) -> Reading:
         """A photo of the collection; only its code, where the picture is not at hand.
@@ -258,7 +263,13 @@ class Explorer:
             found.concept_distances[0, wanted].tolist(),
             strict=True,
         )
-        return Page(tuple(self._found(id, row, far, tuple(each)) for id, row, far, each in hits), first, len(codes))
+        radius = query.reading.radius if query.weights is None else None
+        return Page(
+            tuple(self._found(id, row, far, tuple(each)) for id, row, far, each in hits),
+            first,
+            len(codes),
+            None if radius is None else bool(found.distances[0, 0] > radius),
+        )
 
     def facets(self) -> dict[str, list[Any]]:
         """Columns of the metadata to filter by, and their values; none of an index in a database."""

@@ -22,6 +22,7 @@ class Reading:
         photo: what the model sees of the photo, a square; None for words, and where it is not at hand.
         looks: for each of the M concepts the explanation that shows where it looked; empty without a photo, and for
             models without concepts.
+        radius: of words, within how many bits a photo is closer than a stranger would be, if that is known.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Reading:
     spec: CodeSpec
     photo: Image.Image | None = field(default=None, repr=False)
     looks: tuple[ImageExplanation, ...] = field(default=(), repr=False)
+    radius: int | None = None
 
     @classmethod
     def of_photo(cls, name: str, explanation: ImageExplanation, spec: CodeSpec) -> "Reading":
