@@ -227,6 +227,14 @@ def test_two_indexes_are_searched_as_one(typed, birds, saved, tmp_path):
     assert json.loads("\n".join(typed(*asked, *both[:2], "--json"))) == [found]
 
 
+def test_a_photo_whose_name_begins_as_an_option_does(typed, birds, saved, tmp_path):
+    typed("index", birds, "--model", saved)
+    shutil.copy(birds / NAMES[2] / "1.png", tmp_path / "-1.png")
+    lines = typed("search", "--index", "outputs/index-birds", "-k", 1, "--", "-1.png")
+    assert lines[-1].startswith("next: concepthash explain ./-1.png birds/")
+    assert typed(*shlex.split(lines[-1])[2:])[0].startswith("./-1.png and birds/")
+
+
 def test_from_photos_to_hits_to_why(typed, birds, saved, tmp_path):
     first, *_, summary, last = typed("index", birds, "--model", saved)
     assert first == "birds: 20 photos" and summary == "20 photos in outputs/index-birds: +20 new, 0 changed, 0 gone"

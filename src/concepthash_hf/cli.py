@@ -504,7 +504,8 @@ def _after_index(index: "PhotoIndex", folder: str) -> list[str]:
 def _near(path: str | Path) -> str:
     """A path as it is called from here."""
     whole, here = Path(path).absolute(), Path.cwd()
-    return str(whole.relative_to(here)) if Path(path).exists() and whole.is_relative_to(here) else str(path)
+    near = str(whole.relative_to(here)) if Path(path).exists() and whole.is_relative_to(here) else str(path)
+    return f"./{near}" if near.startswith("-") else near  # which is no option
 
 
 def _is_same(file: Path, others: Sequence[Path]) -> bool:
