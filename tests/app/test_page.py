@@ -212,6 +212,14 @@ def test_values_that_are_empty_leave_no_gap():
     assert page._choices(["", "ACME"]) == [("any", -1), ("(empty)", 0), ("ACME", 1)]
 
 
+def test_near_duplicates_are_told_apart_by_their_files():
+    group = [Found(f"robin/{name}.jpg", "robin", {}, has_picture=False) for name in ("a", "b")]
+    text = drawing.groups([(2, group)], 1, 0)
+    assert all(f'title="robin/{name}.jpg">{name}.jpg</div>' in text for name in ("a", "b"))
+    alone = Found("a.jpg", "a.jpg", {}, has_picture=False)
+    assert drawing.groups([(1, [alone])], 1, 0).count(">a.jpg<") == 1
+
+
 def test_a_photo_of_the_collection_is_searched_with(visit):
     id = visit.ids()[5]
     visit.page.locator("#ch-hits .ch-photo").nth(5).click()
