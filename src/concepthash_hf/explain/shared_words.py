@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from ..index.distances import ConceptCounter
 
 RESAMPLES = 500  # of the bootstrap
-DEALS = 200  # of words to other classes
+DEALS = 500  # of words to other classes
 QUERIES_AT_A_TIME = 256
 
 
@@ -147,15 +147,14 @@ def _is_ahead_of_chance(
     Many words are tried, and some of them would look good by luck. So each class is given the words of another one,
     which leaves codes and words as they are, each among themselves: what is ahead then is ahead by luck.
     """
-    others = sum(near[1:], near[0])
-    ahead = near if len(near) == 1 else [(len(near) * own - others) / (len(near) - 1) for own in near]
     of_class = csr_array((np.ones(len(classes)), (classes, np.arange(len(classes)))), dtype=np.float32)
     rows_of = np.split(np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes))[:-1])
 
     def leads(has: np.ndarray) -> np.ndarray:
         sizes = of_class @ has
         weights = has / np.maximum(sizes, 1)[classes] / np.maximum((sizes > 0).sum(axis=0), 1)
-        return np.stack([(weights * (of_concept @ has)).sum(axis=0) for of_concept in ahead])
+        shares = np.stack([(weights * (of_concept @ has)).sum(axis=0) for of_concept in near])
+        return shares if len(near) == 1 else (len(near) * shares - shares.sum(axis=0)) / (len(near) - 1)
 
     by_luck = []
     for _ in range(DEALS):
@@ -163,6 +162,9 @@ def _is_ahead_of_chance(
         for to, of in enumerate(generator.permutation(len(rows_of))):
             dealt[rows_of[to]] = has[np.resize(generator.permutation(rows_of[of]), len(rows_of[to]))]
         by_luck.append(leads(dealt))
-    mean, spread = np.mean(by_luck, axis=0), np.std(by_luck, axis=0) + 1e-9
-    luckiest = np.quantile(((np.stack(by_luck) - mean) / spread).max(axis=(1, 2)), 0.95)
-    return leads(has) > mean + luckiest * spread
+    lucky = np.stack(by_luck)
+    # words of few classes are ahead seldom, but then far: each is measured by its own luckiest twentieth
+    mean = lucky.mean(axis=0)
+    far = np.sort(lucky, axis=0)[-(DEALS // 20) :].mean(axis=0) - mean + 1e-9
+    luckiest = np.quantile(((lucky - mean) / far).max(axis=(1, 2)), 0.95)
+    return leads(has) > mean + luckiest * far
