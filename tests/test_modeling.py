@@ -491,6 +491,7 @@ def test_diversity_alone_needs_attention_maps():
     assert "diversity" not in output.loss_terms
     asked = model(pixel_values, labels=labels, output_attentions=True)
     close(asked.loss, output.loss, 1e-6)  # looking at the maps does not change the loss
+    assert asked.loss_terms.keys() == output.loss_terms.keys()
 
 
 def test_integer_and_one_hot_labels_give_one_loss():

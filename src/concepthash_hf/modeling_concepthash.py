@@ -550,7 +550,7 @@ class ConceptHashModel(ConceptHashPreTrainedModel):
                 "quantization": margin_cross_entropy(binary_class_logits, *criterion),
                 "concept": margin_cross_entropy(concept_logits, *criterion),
             }
-            if vision.concept_attentions is not None:
+            if needs_diversity:
                 loss_terms["diversity"] = diversity_loss(vision.concept_attentions)
             loss = sum(getattr(self.config, f"{name}_weight") * term for name, term in loss_terms.items())
         return ConceptHashOutput(

@@ -180,7 +180,8 @@ class CodeIndex(ABC):
 
         Returns:
             As `search`, with distances in float64. Exact in a `HammingIndex`; other backends put the nearest
-            `OVERSAMPLING * k` by bits into the order of the logits.
+            `OVERSAMPLING * k` by bits into the order of the logits, and of those at one distance the nearer by bits
+            comes first.
 
         Raises:
             ValueError: if the logits are not finite or of another shape, or k is not between 1 and the number of

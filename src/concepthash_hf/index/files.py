@@ -63,7 +63,10 @@ def read_header(folder: Path) -> dict[str, Any]:
     """
     path = folder / INDEX_NAME
     if not path.exists():
-        raise FileNotFoundError(f"no index in {folder}: it has no {INDEX_NAME}; write one with HammingIndex.save")
+        raise FileNotFoundError(
+            f"no index in {folder}: it has no {INDEX_NAME}; `concepthash index` makes one of photos, "
+            "HammingIndex.save of codes"
+        )
     header = read_object(path, {"format_version": int}, _REMEDY)
     if (version := header["format_version"]) != FORMAT_VERSION:
         raise ValueError(
