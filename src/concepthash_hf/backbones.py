@@ -154,9 +154,12 @@ class AdaptedLayer(nn.Module):
         return _attention_of_last(self.attention_module(), normed, num_tokens, is_there).mean(1)
 
     def _add(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
-        hidden_states = hidden_states + attended + self.attention_adapter(attended)
+        hidden_states = hidden_states + attended
+        hidden_states += self.attention_adapter(attended)  # in the same memory, which no gradient needs as it was
         transformed = self.mlp_branch(hidden_states)
-        return hidden_states + transformed + self.mlp_adapter(transformed)
+        hidden_states = hidden_states + transformed
+        hidden_states += self.mlp_adapter(transformed)
+        return hidden_states
 
 
 def _attention_of_last(attention: Any, normed: Tensor, num_tokens: int, is_there: Tensor | None) -> Tensor:
