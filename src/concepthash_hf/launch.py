@@ -95,7 +95,7 @@ def keep_freed_memory() -> None:
     """Let this process use memory again that it has freed, where glibc would give it back to the system.
 
     What the system hands out it fills with zeros first, page by page: on a CPU up to a tenth of the time of a training
-    step or of hashing. The most that is held stays the same; less of it is given back on the way. Whoever has told
+    step or of hashing. The most that is held grows by a twentieth at most (`training_memory.py`). Whoever has told
     glibc otherwise (`MALLOC_...`, `GLIBC_TUNABLES`) is not overruled.
     """
     is_told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
