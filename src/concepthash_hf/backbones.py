@@ -168,8 +168,12 @@ def _attention_of_last(attention: Any, normed: Tensor, num_tokens: int, is_there
     What the bias adds is the same for all of them, and so nothing to the softmax.
     """
     queries = attention.q_proj(normed[:, -num_tokens:]).unflatten(-1, (-1, attention.head_dim))
-    queries = torch.einsum("bmhk,hkd->bhmd", queries * attention.head_dim**-0.5, _by_head(attention.k_proj, attention))
-    scores = (queries.flatten(1, 2) @ normed.mT).unflatten(1, (-1, num_tokens))
+    queries = queries * attention.head_dim**-0.5
+    by_head = torch.einsum("bmhk,hkd->bhmd", queries, _by_head(attention.k_proj.weight, attention))
+    scores = (by_head.flatten(1, 2) @ normed.mT).unflatten(1, (-1, num_tokens))
+    bias = attention.k_proj.bias
+    if bias is not None and bias.requires_grad:  # of what is trained, several processes want every gradient
+        scores = scores + torch.einsum("bmhk,hk->bhm", queries, _by_head(bias, attention))[..., None]
     if is_there is not None:
         scores = scores.masked_fill(~is_there[:, None, None], -torch.inf)
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
@@ -178,13 +182,13 @@ def _attention_of_last(attention: Any, normed: Tensor, num_tokens: int, is_there
 def _attended(attention: Any, normed: Tensor, weights: Tensor) -> Tensor:
     """`(B, M, d)`, by `W (p x) + b` in place of `p (W x + b)`: the weights p of a token add up to 1."""
     means = (weights.flatten(1, 2) @ normed).unflatten(1, weights.shape[1:3])
-    values = torch.einsum("bhmd,hkd->bmhk", means, _by_head(attention.v_proj, attention)).flatten(2)
+    values = torch.einsum("bhmd,hkd->bmhk", means, _by_head(attention.v_proj.weight, attention)).flatten(2)
     return values if attention.v_proj.bias is None else values + attention.v_proj.bias
 
 
-def _by_head(projection: nn.Linear, attention: Any) -> Tensor:
-    """`(heads, d / heads, d)`."""
-    return projection.weight.unflatten(0, (-1, attention.head_dim))
+def _by_head(parameter: Tensor, attention: Any) -> Tensor:
+    """A projection's weights `(d, d)` or bias `(d,)` -> `(heads, d / heads, ...)`."""
+    return parameter.unflatten(0, (-1, attention.head_dim))
 
 
 class _AsInCLIP(AdaptedLayer):
