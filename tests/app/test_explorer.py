@@ -67,6 +67,8 @@ def test_words_that_are_near_nothing(explorer, index, one, monkeypatch):
         says_so = "no photo is closer than a stranger would be" in drawing.hits(pages[0], query, explorer.spec)
         assert says_so == bool(is_far)
         assert explorer.search(Query(query.reading, (1.0, 0.0, 2.0))).nothing_near is None
+        # what is near may be in another part of the collection
+        assert explorer.search(Query(query.reading, where={"note": HOSTILE})).nothing_near is None
     assert explorer.search(Query(one)).nothing_near is None
 
 

@@ -89,7 +89,8 @@ class Hits(BaseModel):
     query: str
     among: int = Field(description="How many photos were searched.")
     nothing_near: bool | None = Field(
-        description="Whether no photo is closer to the words than a stranger would be; None of photos, and if unknown."
+        description="Whether no photo is closer to the words than a stranger would be; None of photos, with concept "
+        "weights or a filter, and if unknown."
     )
     hits: list[Hit]
 

@@ -83,7 +83,7 @@ class Page:
         first: place of the first in the ranking, from 0.
         among: how many photos were searched.
         nothing_near: whether even the nearest photo of all is no closer to the words than a stranger would be; None
-            where that is not known, and of photos.
+            where that is not known, of a part of the collection, and of photos.
     """
 
     found: tuple[Found, ...]
@@ -263,7 +263,7 @@ class Explorer:
             found.concept_distances[0, wanted].tolist(),
             strict=True,
         )
-        radius = query.reading.radius if query.weights is None else None
+        radius = query.reading.radius if query.weights is None and not query.where else None
         return Page(
             tuple(self._found(id, row, far, tuple(each)) for id, row, far, each in hits),
             first,
