@@ -247,3 +247,9 @@ def test_columns_are_texts_and_numbers_whatever_a_table_holds(tmp_path):
         **{"sent": "2024-01-01T12:00:00+00:00", "hour": "12:30:00", "lasts": 120, "price": 2.5, "n": 1},
     }
     assert (second["taken"], second["hour"], second["lasts"], second["price"]) == (None, "01:00:00", 0.5, None)
+
+
+def test_a_link_out_is_named_once_and_not_where_it_is_followed(class_folders, draw, tmp_path, caplog):
+    (class_folders / "train" / "wren" / "link.png").symlink_to(draw(tmp_path / "elsewhere" / "secret.png"))
+    assert len(load_collection(class_folders)) + 1 == len(load_collection(class_folders, follow_symlinks=True))
+    assert caplog.text.count("link.png") == 1

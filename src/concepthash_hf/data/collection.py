@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 
+from .bad_images import BadImageLog
 from .columns import image_paths, split_column
 from .decode import decode_image
 from .file_facts import FACTS
@@ -18,6 +19,7 @@ from .folders import list_photos
 from .labels import NotForTrainingError, class_names_of, is_list, label_sets
 from .load import load_with_options
 from .options import LoadOptions
+from .pictures import PictureFinder
 from .splits import SPLIT_NAMES, PhotoSplits
 
 logger = logging.getLogger(__name__)
@@ -108,7 +110,7 @@ def load_collection(name_or_path: str | Path, **options: Any) -> Collection:
         photos = photos.rename_column(images, "image")
     known = [row for split, table in tables.items() for row in _known(table, split, splits)]
     paths = [path for table in tables.values() for path in _paths(table, images)]
-    _report_left_out(paths, folder)
+    _report_left_out(paths, folder, chosen.follow_symlinks)
     return Collection(splits.name, photos, _rows(paths, known, folder), splits.notes)
 
 
@@ -162,15 +164,12 @@ def _paths(photos: datasets.Dataset, image_column: str) -> list[tuple[str | None
     return [(path, is_file) for path in image_paths(photos, image_column)]
 
 
-def _report_left_out(paths: list[tuple[str | None, bool]], folder: Path) -> None:
+def _report_left_out(paths: list[tuple[str | None, bool]], folder: Path, follow_symlinks: bool) -> None:
     """Say so if there are pictures beside those that belong to a class or a table."""
     taken = {os.path.normpath(path) for path, is_file in paths if is_file and path is not None}
     if folder.is_dir() and any(Path(path).is_relative_to(os.path.normpath(folder)) for path in taken):
-        try:
-            below = image_paths(list_photos(folder, on_bad_image="skip"), "image")
-        except ValueError:  # none whose name says that it is one
-            return
-        if left_out := [path for path in below if path is not None and os.path.normpath(path) not in taken]:
+        finder = PictureFinder(folder, follow_symlinks, BadImageLog("skip"))  # what it skips was said on reading
+        if left_out := [path for path in finder.find().below() if os.path.normpath(path) not in taken]:
             logger.warning(
                 "%d pictures below %s belong to no class and are left out, e.g. %s", len(left_out), folder, left_out[0]
             )
