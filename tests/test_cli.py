@@ -265,6 +265,19 @@ def test_from_photos_to_hits_to_why(typed, birds, saved, tmp_path):
     )
 
 
+def test_where_pictures_go(typed, birds, saved, tmp_path):
+    typed("index", birds, "--model", saved)
+    photo, index = birds / NAMES[2] / "1.png", "outputs/index-birds"
+    for words in (["search", photo, "--index", index], ["explain", photo, "--model", saved]):
+        last = typed(*words, "--output", "found.txt", status=2)[-1]
+        assert last == "error: --output found.txt is no name of a picture: let it end in .png, .jpg or .pdf"
+        for name in ("new/folder/found.JPG", "found.pdf"):
+            typed(*words, "--output", name)
+        with Image.open(tmp_path / "new/folder/found.JPG") as picture:
+            picture.verify()
+        assert (tmp_path / "found.pdf").read_bytes().startswith(b"%PDF")
+
+
 def sub_code(saved, photo) -> str:
     return "".join(map(str, ConceptHasher(saved).encode(photo, output="sub_codes")[0, 0].astype(int)))
 

@@ -254,8 +254,10 @@ def search(
     Example: concepthash search new.jpg "red-tailed hawk" --index outputs/index-my_photos
     """
     from .hasher import open_photo_index
+    from .scripts.picture_files import check_picture_file
     from .scripts.search import concept_weights, show
 
+    check_picture_file(output)
     opened = open_photo_index(index, model, dataset, table, **_base(base_model_name_or_path))
     weights = concept_weights(concepts or [], opened.codes.num_concepts)
     results = opened.search_each(queries, k, weights)
@@ -283,8 +285,9 @@ def explain(
 
     Example: concepthash explain one.jpg other.jpg --model my_model
     """
-    from .whole_files import replacing
+    from .scripts.picture_files import check_picture_file, save_picture
 
+    check_picture_file(output)
     hasher = _hasher(model, base_model_name_or_path)
     if other is None:
         explanation = hasher.explain(photo)
@@ -299,8 +302,7 @@ def explain(
         text = f"{photo} and {other}: {match.distance} of {match.differing.size} bits differ"
         lines = [f"concept {number + 1}: {match.verdict(number)}" for number in range(len(match.distances))]
         folders = sorted({Path(photo).parent, Path(other).parent})
-    with replacing(output) as part:
-        figure.save(part)
+    save_picture(figure, output)
     _say("\n".join([text, *(f"  {line}" for line in lines), f"picture: {output}"]), found, as_json)
     if len(folders) == 1:
         _next(["index", _near(folders[0]), "--model", model], as_json)

@@ -10,8 +10,8 @@ from ..hasher import open_photo_index
 from ..hits import Hits
 from ..photo_index import PhotoIndex, Words
 from ..quoting import printable
-from ..whole_files import replacing
 from .arguments import WrongCallError, read_arguments
+from .picture_files import check_picture_file, save_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args: Arguments = read_arguments(Arguments, words)
     if not args.images and not args.text:
         raise WrongCallError("give photos as --images or words as --text to search with")
+    check_picture_file(args.output)
     index = open_photo_index(
         args.index, args.model_name_or_path, args.dataset, args.table, options=args.reading_options()
     )
@@ -82,8 +83,7 @@ def show(index: PhotoIndex, results: Sequence[Hits], weights: Sequence[float] | 
     for hits in results:
         print(printable(f"\n{hits.name}\n{hits.table()}"))
     found = [hits.found() for hits in results]
-    with replacing(output) as part:
-        contact_sheet(found, index.codes.num_bits // index.codes.num_concepts, weights).save(part)
+    save_picture(contact_sheet(found, index.codes.num_bits // index.codes.num_concepts, weights), output)
     print(f"\npicture: {output}")
     if not any(hit.image for search in found for hit in search.hits):
         print("the photos of the hits are not shown: say with --dataset where they are")
