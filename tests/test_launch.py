@@ -25,6 +25,13 @@ def test_an_error_is_one_message_and_foreign_names_are_quoted():
     assert ran.stderr == "WARNING:root:a\\x1b]0;owned\\x07.jpg\nerror: no such \\x1b[2Jbird\n"
 
 
+
+def test_a_wrong_config_is_one_line():
+    making = "    from concepthash_hf import ConceptHashConfig\n    ConceptHashConfig(num_bits=%s)"
+    assert run(making % "30, num_concepts=4").stderr.startswith("error: num_bits must be a multiple of num_concepts,")
+    assert run(making % "'x'").stderr == "error: Field 'num_bits' expected int, got str (value: 'x')\n"
+
+
 def test_a_fault_of_ours_keeps_its_traceback():
     ran = run("    raise AssertionError('how?')")
     assert ran.returncode == 1 and "Traceback" in ran.stderr and "how?" in ran.stderr

@@ -108,8 +108,11 @@ def keep_freed_memory() -> None:
 
 def _in_words(error: BaseException) -> str:
     """What it says, or what is behind it where it says nothing of its own."""
-    if _is_of(error, *_EXPLAINED_OF[0]) and error.__cause__ is not None:
-        return f"{error}: {error.__cause__}"
+    cause = error.__cause__
+    if _is_of(error, *_EXPLAINED_OF[0]) and cause is not None:
+        return f"{error}: {cause}"
+    if _is_of(error, *_EXPLAINED_OF[1]) and cause is not None:  # of a config: which of its checks says it is no matter
+        return str(cause)
     return str(error) or type(error).__name__
 
 
