@@ -165,6 +165,19 @@ def test_words(visit, served):
     visit.page.locator("#ch-hits .ch-photo").first.click()
     visit.page.wait_for_selector(".ch-two")
     assert visit.page.locator(".ch-two .ch-map").count() == 3, "of the photo alone"
+    visit.page.fill("#ch-words textarea, #ch-words input", "")
+    visit.page.keyboard.press("Enter")
+    visit.wait_for("!document.querySelector('.ch-distance')")
+    assert visit.page.locator(".ch-one").count() == 0 and visit.page.locator(".ch-card").count() > 0
+
+
+def test_an_empty_box_takes_no_photo_away(visit, bird):
+    visit.upload(bird)
+    visit.searched()
+    visit.page.focus("#ch-words textarea, #ch-words input")
+    visit.page.keyboard.press("Enter")
+    visit.page.get_by_text("words have 1 to").wait_for()
+    assert visit.page.locator(".ch-one").count() == 1 and visit.distances()
 
 
 def test_head_of_this_and_wing_of_that(visit, bird, explorer, served):
@@ -179,6 +192,10 @@ def test_head_of_this_and_wing_of_that(visit, bird, explorer, served):
     one, other = explorer.indexed(f"{NAMES[1]}/3.png"), explorer.read_words("spotted owl")
     found = served.index.codes.search(one.mixed(other, [False, True, False]).code[None], 24)
     assert visit.distances() == found.distances[0].tolist()
+    visit.page.fill("#ch-second-words textarea, #ch-second-words input", " ")
+    visit.page.keyboard.press("Enter")
+    visit.wait_for("!document.querySelector('.ch-two')")
+    assert visit.distances() == [hit.distance for hit in served.index.search(str(bird), k=24)]
 
 
 def test_filters_and_pages(visit, bird, served):

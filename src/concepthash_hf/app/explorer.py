@@ -199,7 +199,7 @@ class Explorer:
             raise ValueError(f"words have 1 to {MOST_LETTERS} letters, got {len(words)}")
         with self._words_lock:  # so that it is not measured twice at the same time
             radius = self.index.word_radius
-        return Reading(words, self._code_of_words(words), self.spec, radius=radius)
+        return Reading(words, self._code_of_words(words), self.spec, radius=radius, is_words=True)
 
     def read_item(self, id: Any) -> Reading:
         """A photo of the collection; only its code, where the picture is not at hand.

@@ -129,6 +129,11 @@ def _choices(values: Sequence[Any]) -> list[tuple[str, int]]:
     return [("any", _ANY), *((label_in_words(value) or "(empty)", place) for place, value in enumerate(values))]
 
 
+def _are_taken_away(words: str, before: Reading | None) -> bool:
+    """Whether an empty box means that the words of before are no longer asked for."""
+    return not words.strip() and before is not None and before.is_words
+
+
 def _sent(told: gr.EventData) -> bytes:
     """The photo that came with an event; its size where it is too large to come."""
     if told.size > MOST_BYTES:
@@ -270,6 +275,8 @@ class _Page:
         return self._first(session, one, values, drawing.drop(_PHOTO, one.photo))
 
     def _first_words(self, session: Session, words: str, *values: Any) -> list[Any]:
+        if _are_taken_away(words, session.one):
+            return self._forget_first(session, *values)
         return self._first(session, self.explorer.read_words(words), values, words=gr.skip())
 
     def _again(self, session: Session, told: gr.EventData, *values: Any) -> list[Any]:
@@ -289,6 +296,8 @@ class _Page:
         return self._second(session, other, values, drawing.drop(_SECOND_PHOTO, other.photo))
 
     def _second_words(self, session: Session, words: str, *values: Any) -> list[Any]:
+        if _are_taken_away(words, session.other):
+            return self._forget_second(session, *values)
         return self._second(session, self.explorer.read_words(words), values, words=gr.skip())
 
     def _forget_second(self, session: Session, *values: Any) -> list[Any]:

@@ -23,6 +23,7 @@ class Reading:
         looks: for each of the M concepts the explanation that shows where it looked; empty without a photo, and for
             models without concepts.
         radius: of words, within how many bits a photo is closer than a stranger would be, if that is known.
+        is_words: whether words were read.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Reading:
     photo: Image.Image | None = field(default=None, repr=False)
     looks: tuple[ImageExplanation, ...] = field(default=(), repr=False)
     radius: int | None = None
+    is_words: bool = False
 
     @classmethod
     def of_photo(cls, name: str, explanation: ImageExplanation, spec: CodeSpec) -> "Reading":
