@@ -33,7 +33,11 @@ def push_model(folder: str, repo_id: str) -> str:
     """Publish a model by its own method."""
     from concepthash_hf import ConceptHashModel
 
-    return ConceptHashModel.from_pretrained(folder).push_to_hub(repo_id).oid
+    model = ConceptHashModel.from_pretrained(folder)
+    base = model.config.base_model_name_or_path
+    oid = model.push_to_hub(repo_id).oid
+    assert model.config.base_model_name_or_path == base
+    return oid
 
 
 def push_small(clip: str, folder: str, repo_id: str, photos: str) -> list[list[int]]:

@@ -153,6 +153,10 @@ def published(hub, client, trained, photos, tmp_path_factory) -> dict[str, Any]:
     save_toy_clip(folders / "clip", ["duck", "finch"])
     hub.add("someone/clip", folders / "clip")
 
+    on_folder = shutil.copytree(trained, folders / "on_folder")
+    config = json.loads((trained / "config.json").read_text()) | {"base_model_name_or_path": str(folders / "clip")}
+    (on_folder / "config.json").write_text(json.dumps(config))
+
     first, second, again, code, replaced, plain, small_codes = results(
         client(
             job("push", secret, "secret", private=True),
@@ -160,7 +164,7 @@ def published(hub, client, trained, photos, tmp_path_factory) -> dict[str, Any]:
             job("push", turned, SECRET),
             job("push", with_code, "with-code", include_code=True),
             job("push", trained, "replaced", revision="next"),
-            job("push_model", trained, "plain"),
+            job("push_model", on_folder, "plain"),
             job("push_small", "someone/clip", folders / "small", "small", photos),
             home="publisher",
         )
@@ -207,11 +211,12 @@ def test_what_an_older_model_left_is_removed(hub, published):
 
 
 def test_a_model_publishes_itself_alone(hub, trained, published):
-    """As every model of transformers does."""
+    """As every model of transformers does, and names no folder of this machine."""
     _, pushed = hub.repos["someone/plain"].commits
     assert published["plain"] == pushed.oid
     assert pushed.files.keys() == {".gitattributes", "README.md", "config.json", "model.safetensors"}
     assert pushed.files["model.safetensors"] == (trained / "model.safetensors").read_bytes()
+    assert json.loads(pushed.files["config.json"])["base_model_name_or_path"] == "clip"
 
 
 def test_a_trained_part_is_published_without_its_base(hub, published):

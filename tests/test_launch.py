@@ -25,7 +25,6 @@ def test_an_error_is_one_message_and_foreign_names_are_quoted():
     assert ran.stderr == "WARNING:root:a\\x1b]0;owned\\x07.jpg\nerror: no such \\x1b[2Jbird\n"
 
 
-
 def test_a_wrong_config_is_one_line():
     making = "    from concepthash_hf import ConceptHashConfig\n    ConceptHashConfig(num_bits=%s)"
     assert run(making % "30, num_concepts=4").stderr.startswith("error: num_bits must be a multiple of num_concepts,")

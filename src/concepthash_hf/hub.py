@@ -18,8 +18,9 @@ from huggingface_hub.errors import (
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .configuration_hashing import HashingConfig
-from .model_card import is_hub_id, public_name, update_model_card
+from .model_card import update_model_card
 from .models import load_hash_config, model_class
+from .public_names import PLACES, is_hub_id, public_name
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 from .whole_files import write_json
 
@@ -149,7 +150,7 @@ def _check_can_be_loaded(folder: Path) -> None:
     config = load_hash_config(folder)
     if not (folder / SMALL_WEIGHTS).is_file() or not isinstance(config, HashingConfig):
         return
-    bases = (config.base_model_name_or_path, config.text_base_name_or_path)
+    bases = [getattr(config, place) for place in PLACES]
     for base in (base for base in bases if base is not None and not is_hub_id(base)):
         raise ValueError(
             f"{folder} holds only what was trained, and its frozen weights are in {base}, which nobody else has: "
@@ -160,9 +161,7 @@ def _check_can_be_loaded(folder: Path) -> None:
 def _public_config(folder: Path) -> bytes:
     """What the model is, without the places of this machine that it was built from."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    for place in ("base_model_name_or_path", "text_base_name_or_path"):
-        if config.get(place) is not None:
-            config[place] = public_name(config[place])
+    config |= {place: public_name(config[place]) for place in PLACES if place in config}
     return (json.dumps(config, indent=2) + "\n").encode()
 
 

@@ -20,6 +20,7 @@ from .methods import METHODS
 from .models import class_of, load_hash_config
 from .objectives import OBJECTIVES
 from .presets import PUBLISHED_EPOCHS
+from .public_names import public_name
 from .quoting import markdown, one_line, python_text, url
 from .small_checkpoints import WEIGHTS_NAME as SMALL_WEIGHTS
 from .training import ConceptHashTrainingArguments
@@ -230,16 +231,6 @@ def update_model_card(folder: str | Path, model_id: str) -> None:
         base = public_name(load_hash_config(folder).base_model_name_or_path)
         text = _with_note(text, _SMALL_NOTE.format(base=markdown(base or "")))
     write_file(card, text)
-
-
-def public_name(name_or_path: str | None) -> str | None:
-    """A Hub id as it is, of a local folder the name alone."""
-    return name_or_path if name_or_path is None or is_hub_id(name_or_path) else Path(name_or_path).name
-
-
-def is_hub_id(name_or_path: str) -> bool:
-    """Whether this can be had from the Hub, and is no folder here."""
-    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name_or_path)) and not Path(name_or_path).exists()
 
 
 def _quoted(photos: CardPhotos) -> CardPhotos:

@@ -19,6 +19,7 @@ from .backbones import FAMILIES, Adapter, family_of
 from .codes import binarize, pack_bits
 from .configuration_hashing import HashingConfig
 from .modes import evaluating
+from .public_names import PLACES, public_name
 from .saved_weights import CHECKSUMS, check_belong, save_together
 from .sdpa import kernel_of
 from .small_checkpoints import VARIANT, SmallCheckpoint, leave_out_base
@@ -171,6 +172,18 @@ class HashingPreTrainedModel(PreTrainedModel):
         finally:
             if trained_only:
                 self.config.base_fingerprints = None
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
+        """Upload the model alone: see `transformers.PreTrainedModel.push_to_hub`.
+
+        `hub.push_to_hub` uploads all that belongs to it. The config that is uploaded names no folder of this machine.
+        """
+        places = {place: getattr(self.config, place) for place in PLACES if hasattr(self.config, place)}
+        try:
+            self.config.update({place: public_name(value) for place, value in places.items()})
+            return super().push_to_hub(repo_id, **kwargs)
+        finally:
+            self.config.update(places)
 
     def set_attn_implementation(self, attn_implementation: str | dict, *args: Any, **kwargs: Any) -> None:
         """Choose how attention is computed: see `transformers.PreTrainedModel.set_attn_implementation`."""
