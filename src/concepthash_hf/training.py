@@ -62,6 +62,8 @@ _SAYS_NOTHING_OF_WEIGHTS = (
     *("eval_epochs", "save_epochs", "_name_or_path", "base_model_name_or_path", "base_model_revision"),
     *("transformers_version", "format_version", "architectures", "auto_map", "dtype"),
 )
+# in --help, of options whose default here is that of one preset
+_BY_PRESET = "default the preset's, of paper %(default)s"
 
 
 @dataclass
@@ -79,14 +81,23 @@ class ConceptHashTrainingArguments:
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Photos hashed at a time and process."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches per optimizer step."})
     max_grad_norm: float | None = field(default=None, metadata={"help": "Clip the norm of the gradient to this."})
-    optimizer: Literal["sgd", "adamw"] = field(default="sgd", metadata={"help": "SGD (momentum 0.9) or AdamW."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate, of all parameters."})
-    lr_schedule: Literal["epoch", "step"] = field(
-        default="epoch", metadata={"help": "Change the learning rate once an epoch (the published way) or every step."}
+    optimizer: Literal["sgd", "adamw"] = field(
+        default="sgd", metadata={"help": f"SGD (momentum 0.9) or AdamW; {_BY_PRESET}."}
     )
-    weight_decay: float = field(default=5e-4, metadata={"help": "On everything that is trained."})
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": f"Highest learning rate, of all parameters; {_BY_PRESET}."}
+    )
+    lr_schedule: Literal["epoch", "step"] = field(
+        default="epoch",
+        metadata={"help": f"Change the learning rate once an epoch (the published way) or every step; {_BY_PRESET}."},
+    )
+    weight_decay: float = field(default=5e-4, metadata={"help": f"On everything that is trained; {_BY_PRESET}."})
     mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
-        default=None, metadata={"help": "Precision of training; default the launcher's. Evaluation is float32."}
+        default=None,
+        metadata={
+            "help": "Precision of training; default bf16 in --preset fast, where the machine is fast at it, else the "
+            "launcher's. Evaluation is float32."
+        },
     )
     gradient_checkpointing: bool = field(
         default=False,

@@ -28,7 +28,10 @@ from concepthash_hf.data.toy_birds import SPECIES, draw_bird, toy_birds
 from concepthash_hf.hashing import hash_dataset
 from concepthash_hf.language import embed_class_names
 from concepthash_hf.metrics import retrieval_metrics
+from concepthash_hf.scripts.arguments import ArgumentReader
+from concepthash_hf.scripts.train import ModelArguments, TrainingPhotoArguments, parse_arguments
 from concepthash_hf.toy_clip import save_toy_clip
+from concepthash_hf.training import ConceptHashTrainingArguments
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "train.py"
 NAMES = [species.name for species in SPECIES]
@@ -519,6 +522,18 @@ def test_a_file_of_arguments_that_is_wrong(run, tmp_path, content):
     (tmp_path / "wrong.yaml").write_text(content)
     with pytest.raises(SystemExit, match="error: .*(num_bit|wrong.yaml|lr_schedule.*steps|csqq|cached_views.*0)"):
         run("wrong.yaml")
+
+
+def test_help_names_no_default_that_a_run_does_not_have():
+    """argparse adds "(default: ...)" by itself, of the dataclasses; the preset has others."""
+    reader = ArgumentReader((TrainingPhotoArguments, ModelArguments, ConceptHashTrainingArguments))
+    taken = {name: value for part in parse_arguments(["--dataset", "photos"]) for name, value in vars(part).items()}
+    added = [action for action in reader._actions if action.dest in taken and "%(default)" not in action.help]
+    others = ("dataset", "output_dir")
+    said = {each.dest: each.default for each in added if each.default is not None and each.dest not in others}
+    assert len(said) > 15
+    assert said.keys().isdisjoint(presets.training_fields("fast", 8))
+    assert {name: taken[name] for name in said} == said
 
 
 def test_a_file_of_arguments_that_is_not_there(run):

@@ -96,7 +96,7 @@ class TrainingPhotoArguments(PhotoArguments):
         default=TOY_BIRDS,
         metadata={
             "help": "A folder of class folders, perhaps in train/ and test/, a table, a benchmark's short name, or a "
-            "Hub id; default toy birds."
+            "Hub id; default toy birds, which have a recipe of their own."
         },
     )
     augmentation: AugmentationPreset | None = field(
@@ -160,7 +160,7 @@ class ModelArguments:
             "bits cannot depend on anything else; regions are learned first. See docs/faithful.md."
         },
     )
-    num_bits: int | None = field(default=None, metadata={"help": "Length of a code; default 64."})
+    num_bits: int | None = field(default=None, metadata={"help": "Length of a code; default 64, of toy birds 32."})
     num_concepts: int | None = field(default=None, metadata={"help": "Sub-codes in a code; default 4."})
     adapter_dim: int | None = field(default=None, metadata={"help": "Width of the adapters; default the preset's."})
     freeze_backbone: bool | None = field(default=None, metadata={"help": "Leave the backbone's weights; default yes."})
@@ -168,7 +168,11 @@ class ModelArguments:
         default=None, metadata={"help": "Read the sign of class embeddings in place of their values."}
     )
     diversity_weight: float | None = field(
-        default=None, metadata={"help": "Weight of the loss that spreads the concepts; default 1."}
+        default=None,
+        metadata={
+            "help": "Weight of the loss that spreads the concepts; default 1, of toy birds 2, in --preset fast with "
+            "regions 0."
+        },
     )
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the output folder when done."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to; default the output folder's name."})
