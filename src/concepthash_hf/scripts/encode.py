@@ -37,7 +37,7 @@ class Arguments(HashingArguments):
     )
     draft: bool = field(
         default=False,
-        metadata={"help": "Decode large JPEG files at reduced size: faster; a few bits in a thousand differ."},
+        metadata={"help": "Decode large JPEG files at reduced size: faster; a few bits in ten thousand differ."},
     )
     photos_per_file: int = field(
         default=1024, metadata={"help": "A kill loses the work on at most so many photos a process."}
