@@ -1,4 +1,4 @@
-"""Keep what training runs measured, and print the README's table from it.
+"""Keep what training runs measured, and print the table of docs/results.md from it.
 
 python examples/benchmarks/results_table.py outputs/run-a outputs/run-b     # adds these runs to results.json
 python examples/benchmarks/results_table.py                                 # prints the table alone

@@ -154,7 +154,7 @@ class ConceptHashConfig(_OfConceptHash, HashingConfig):
         class_embedding_dim: t, the width of the class embeddings; None for a model without language guidance, which
             hashes photos but has no class logits.
         binarize_class_embeddings: whether the text projection reads the sign of the class embeddings, as the authors'
-            implementation does, or their values. The sign did better where both were measured (README, results).
+            implementation does, or their values. The sign did better where both were measured (docs/results.md).
         prompt_template: the text(s) around a class name when it was embedded, with `{}` for the name.
         freeze_backbone: whether the backbone's own weights stay fixed. The text tower always does.
         classification_weight: weight of the classification loss.

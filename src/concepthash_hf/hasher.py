@@ -158,7 +158,7 @@ class ConceptHasher:
         """Hash photos.
 
         Args:
-            photos: a path, a folder, a PIL picture, an array, a tensor, or a list of any: see `data.as_photos`.
+            photos: a path, a folder, a PIL picture, an array, a tensor, or a list of any: see `data.inputs.as_photos`.
             output: "codes", "logits" or "sub_codes".
 
         Returns:

@@ -58,11 +58,13 @@ class ConceptHashVisionOutput(ModelOutput):
         concept_embeddings: `(B, M, d)`, last hidden state of the concept tokens.
         concept_attentions: `(B, M, N)`, attention of every concept token to the patches in the last layer, averaged
             over heads; None unless asked for. 0 outside of a concept's region, if the model has regions.
-        hidden_states: tuple of `(B, P + N + M, d)`, the input of the first layer and the output of each, if
-            `output_hidden_states=True`. If the model has regions, what its layers gave in the order in which they ran:
-            first `(B, P + N, d)` where the regions are found, then `(B * M, ..., d)` where they are read.
-        attentions: tuple of `(B, heads, P + N + M, P + N + M)`, if `output_attentions=True` with eager attention
-            (an empty tuple under other attention implementations); with regions as `hidden_states`.
+        hidden_states: tuple of `(B, P + N + M, d)`, of `(B, P + N, d)` before the concept tokens join, the input of
+            the first layer and the output of each, if `output_hidden_states=True`. If the model has regions, what its
+            layers gave in the order in which they ran: first `(B, P + N, d)` where the regions are found, then
+            `(B * M, ..., d)` where they are read.
+        attentions: tuple of `(B, heads, P + N + M, P + N + M)`, without the M before the concept tokens join, if
+            `output_attentions=True` with eager attention (an empty tuple under other attention implementations); with
+            regions as `hidden_states`.
     """
 
     code_logits: Tensor | None = None

@@ -194,9 +194,9 @@ class PhotoIndex:
         """Find the photos that are nearest to a photo, or to words.
 
         Args:
-            queries: what `data.as_photos` takes, or words. A text is a photo if there is such a file, if it is a URL,
-                or if it ends like the name of a picture (".jpg"); else it is words. A `Path` always is photos. Or a
-                list of these.
+            queries: what `data.inputs.as_photos` takes, or words. A text is a photo if there is such a file, if it is
+                a URL, or if it ends like the name of a picture (".jpg"); else it is words. A `Path` always is photos.
+                Or a list of these.
             k: photos for each query; all that there are, if they are fewer. Of words that mean nothing here, the hits
                 say so: `nothing_near`.
             concept_weights: see `CodeIndex.search`; concepts count from 0.
@@ -230,7 +230,7 @@ class PhotoIndex:
         """Hash more photos; those that are there already and have not changed are not hashed again.
 
         Args:
-            photos: a folder, a table or the name of a dataset; or what `data.as_photos` takes.
+            photos: a folder, a table or the name of a dataset; or what `data.inputs.as_photos` takes.
             with_content: see `update`.
             **options: fields of `data.options.ReadOptions`.
 

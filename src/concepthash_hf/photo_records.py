@@ -93,7 +93,7 @@ def records_of_pictures(pictures: Sequence[Any], root: Path | None, last_number:
     """Photos without a collection: files by their paths, others as "photo 1", "photo 2", ...
 
     Args:
-        pictures: from `data.as_photos`.
+        pictures: from `data.inputs.as_photos`.
         root: folder that paths are relative to, where they are in it.
         last_number: of the photos without a file that there were before.
 

@@ -248,7 +248,7 @@ class HammingIndex(
                 values that are among those of the item.
 
         Raises:
-            ValueError: if there is no such column, or its values are of another kind, such as one for a list.
+            ValueError: if there is no such column, its values are of another kind, or a list is given for single ones.
 
         Example:
             >>> index.where({"species": "wren", "split": "train"}).search(codes, k=5)  # doctest: +SKIP

@@ -66,7 +66,7 @@ def selectivity(
     Args:
         model: of any number of concepts.
         photos: items with "pixel_values" `(3, H, W)` and "changed" `(P, 3, H, W)`, the photo with each part changed,
-            such as `data.toy_birds.ChangedBirds`.
+            such as `data.changed_birds.ChangedBirds`.
         part_names: P names.
         seed: of the halves (see below).
         batch_size: photos at a time, each of which is P + 1 pictures.
