@@ -2,15 +2,19 @@
 
 import json
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
-from test_model_card import RESULTS
+from test_model_card import RESULTS, table
 
 from concepthash_hf.model_card import template
+from concepthash_hf.presets import PUBLISHED_EPOCHS
+from concepthash_hf.scripts.train import choose_augmentation, parse_arguments
+from concepthash_hf.toy_clip import save_toy_clip
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 NAMES = [f"{name}-{bits}.md" for name in ("cub200", "nabirds", "aircraft", "cars196") for bits in (16, 32, 64)]
@@ -54,6 +58,21 @@ def test_a_card_that_nobody_filled_in_says_so(name):
     assert "mAP" not in card and "model-index" not in card and "hardware" not in card
     assert f"--dataset {benchmark} " in card and f"--num_bits {bits} " in card
     assert f'model_id = "org/concepthash-{benchmark}-{bits}"' in card
+
+
+def test_the_command_trains_what_the_card_says(tmp_path, monkeypatch):
+    save_toy_clip(tmp_path / "openai" / "clip-vit-base-patch32", ["wren", "teal"], image_size=32)
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        card = (CARDS / name).read_text()
+        if "Not trained yet" in card:
+            command = card.split("accelerate launch examples/train.py ")[1].split("\n```")[0]
+            photos, model, arguments = parse_arguments(shlex.split(command.replace("\\\n", " ")))
+            augmentation = choose_augmentation(photos, model.preset, keeps_states=False)
+            meant = vars(arguments.with_epochs(PUBLISHED_EPOCHS)) | {"augmentation": augmentation}
+            said = dict(table(card, "Training")[1:])
+            assert model.preset == "paper" and len(said) > 8
+            assert {option: str(meant[option]) for option in said} == said
 
 
 def test_the_template_here_is_that_of_the_package():

@@ -340,6 +340,7 @@ def _command(config: ConceptHashConfig | BaselineConfig, photos: CardPhotos) -> 
         words.append(f"--data_dir path/to/{BENCHMARKS[photos.name].data_dir}")
     if base := public_name(config.base_model_name_or_path):
         words.append(f"--model_name_or_path {shlex.quote(one_line(base))}")
+    words.append("--preset paper")
     if isinstance(config, BaselineConfig):
         words.append(f"--method {config.method} --num_bits {config.num_bits}")
     else:
