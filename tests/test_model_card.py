@@ -263,6 +263,16 @@ def test_of_a_benchmark_its_published_counts(name):
     assert (rows["train"], rows["query"]) == published[name] and rows["database"] == rows["train"]
 
 
+def test_what_the_maps_prove_is_a_matter_of_the_read_out():
+    """Said of it in the first table, and not the contrary among the limits."""
+    of_attention, of_regions = card_of(), card_of(vision={"read_out": "regions"})
+    for card, proof in ((of_attention, False), (of_regions, True)):
+        assert ("from its concept's region and from nothing else" in card) == proof
+        assert ("It is no proof" in card.split("## Limits")[1]) != proof
+    limits = [card.split("## Limits\n\n")[1].split("\n\n## ")[0] for card in (of_attention, of_regions)]
+    assert all(line.startswith("- ") for part in limits for line in part.splitlines())
+
+
 def test_the_metadata_are_yaml_with_any_title():
     odd = CardPhotos(**(vars(PHOTOS) | {"title": "Birds: 'ours', #2 [new]"}))
     front = card_of(photos=odd).split("---\n")[1]
