@@ -87,7 +87,7 @@ def build_model(clip: str) -> ConceptHashModel:
     width = CLIPConfig.from_pretrained(clip).text_config.hidden_size
     embeddings = torch.randn(CLASSES, width)
     names = [f"class {i}" for i in range(CLASSES)]
-    model = ConceptHashModel.from_clip(clip, names, class_embeddings=embeddings, num_bits=BITS)
+    model = ConceptHashModel.from_clip(clip, names, class_embeddings=embeddings, num_bits=BITS, preset="paper")
     with torch.no_grad():
         for parameter in model.trainable_parameters():
             parameter += 0.02 * torch.randn_like(parameter)

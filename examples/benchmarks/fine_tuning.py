@@ -16,8 +16,9 @@ from concepthash_hf.toy_clip import save_toy_clip
 TRAIN = Path(__file__).parents[1] / "train.py"
 FROM_SCRATCH = "--freeze_backbone false --num_bits 32 --adapter_dim 32 --diversity_weight 2".split()
 RECIPE = (
-    "--augmentation gentle --optimizer adamw --learning_rate 1e-3 --weight_decay 0.05 --overwrite_output_dir".split()
-)
+    "--preset paper --augmentation gentle --optimizer adamw --learning_rate 1e-3 --weight_decay 0.05 "
+    "--overwrite_output_dir"
+).split()
 
 
 def train(dataset: Path, model: Path, output: Path, epochs: int, options: list[str]) -> dict:
