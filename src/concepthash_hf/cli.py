@@ -55,7 +55,7 @@ Base = Annotated[
     str | None,
     typer.Option("--base_model_name_or_path", help="Where the backbone of a small checkpoint is now, if it moved."),
 ]
-Index = Annotated[str, typer.Option("--index", "-i", help="An index: a folder, a Hub id, or postgresql://...")]
+Index = Annotated[str, typer.Option("--index", "-i", help="An index: a folder or a Hub id, not a database.")]
 Indexes = Annotated[
     list[str],
     typer.Option("--index", "-i", help="An index: a folder, a Hub id, or postgresql://...; repeated, several as one."),
