@@ -59,7 +59,9 @@ class Arguments(HashingArguments):
     ties: Literal["expected", "stable", "optimistic", "pessimistic"] = field(
         default="expected", metadata={"help": "What becomes of items at equal distance."}
     )
-    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+    on_bad_image: Literal["raise", "skip"] = field(
+        default="raise", metadata={"help": "What to do with unreadable photos."}
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the files go; default outputs/evaluate-<dataset>-<bits>-<time>."}
     )

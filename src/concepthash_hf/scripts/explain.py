@@ -70,7 +70,9 @@ class Arguments(LoadingArguments):
         default=None,
         metadata={"help": 'JSON file {"class name": "family"}; default the column "family", if all have one.'},
     )
-    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+    on_bad_image: Literal["raise", "skip"] = field(
+        default="raise", metadata={"help": "What to do with unreadable photos."}
+    )
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -112,7 +112,9 @@ class TrainingPhotoArguments(PhotoArguments):
     )
     cached_views: int = field(default=1, metadata={"help": "Augmented views of a photo in that cache."})
     class_balanced: bool = field(default=False, metadata={"help": "Draw every class equally often (skewed sets)."})
-    on_bad_image: Literal["raise", "skip"] = field(default="raise", metadata={"help": "What to do with unreadable."})
+    on_bad_image: Literal["raise", "skip"] = field(
+        default="raise", metadata={"help": "What to do with unreadable photos."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
