@@ -218,6 +218,23 @@ def test_names_for_numbers_that_are_names_themselves(tmp_path):
     assert splits.train["label"][:] == [0, 1, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"train": [[0, 1], [2]], "query": [[0, 1], [1, 0]]}, [[0, 1], [1, 0]]),  # numbers of two classes
+        ({"train": [[1, 0, 0], [0, 1, 1]], "query": [[1, 1, 1]]}, [[0, 1, 2]]),  # one-hot
+        ({"train": [[1, 0, 0], [0, 1, 1]], "query": [[]], "validation": [[0, 1, 0]]}, [[]]),
+    ],
+)
+def test_numbers_and_one_hot_vectors_are_told_apart_by_all_splits(labels, expected):
+    splits = {
+        split: datasets.Dataset.from_dict({"row": range(len(rows)), "bird": rows}) for split, rows in labels.items()
+    }
+    encoded = encode_labels(splits, "bird", ["wren", "robin", "tit"])
+    assert encoded["query"]["bird"][:] == expected
+    assert {label for row in encoded["train"]["bird"][:] for label in row} == {0, 1, 2}
+
+
 def test_a_folder_with_a_dot_in_its_name(class_folders):
     moved = class_folders.rename(class_folders.with_name("my.photos"))
     assert load_photos(moved).name == "my.photos"

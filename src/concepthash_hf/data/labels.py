@@ -142,7 +142,10 @@ def encode_labels(
         return dict(splits)
     if any(isinstance(table, datasets.IterableDataset) for table in splits.values()):
         return {key: _encode_stream(table, label_column, class_names) for key, table in splits.items()}
-    named = {key: _named_labels(table, label_column, class_names, key) for key, table in splits.items()}
+    labels = {key: _checked_labels(table, label_column, key) for key, table in splits.items()}
+    if _is_one_hot([row for rows in labels.values() if any(rows) for row in rows]):  # of all splits with labels
+        labels = {key: [np.flatnonzero(row).tolist() for row in rows] for key, rows in labels.items()}
+    named = {key: _named_labels(rows, label_column, class_names) for key, rows in labels.items()}
     order = class_names or (list(dict.fromkeys(map(tidy_name, class_names_of(learned)))) if encoded else ())
     trained = _in_order(named["train"], order)
     searched = _names_in(named.get("database", []))
@@ -195,10 +198,8 @@ def _is_whole(label: Any) -> bool:
     return isinstance(label, int | float) and 0 <= label < 2**63 and float(label).is_integer()
 
 
-def _named_labels(
-    photos: datasets.Dataset, column: str, class_names: Sequence[str] | None, split: str
-) -> list[list[str]]:
-    """Each photo's class names."""
+def _checked_labels(photos: datasets.Dataset, column: str, split: str) -> list[list[Any]]:
+    """Each photo's labels as they are written, those of a `ClassLabel` by name."""
     inner = inner_feature(photos.features[column])
     if isinstance(inner, datasets.ClassLabel) and any(
         label == -1 for row in label_sets(photos, column) for label in row or ()
@@ -207,13 +208,16 @@ def _named_labels(
     check_labels(photos, column, f"the {split} photos")
     rows: list[list[Any]] = [row or [] for row in label_sets(photos, column)]
     if isinstance(inner, datasets.ClassLabel):
-        rows = [[inner.names[label] for label in row] for row in rows]
+        return [[inner.names[label] for label in row] for row in rows]
+    return rows
+
+
+def _named_labels(rows: list[list[Any]], column: str, class_names: Sequence[str] | None) -> list[list[str]]:
+    """Each photo's class names."""
     if any(isinstance(label, str) for row in rows for label in row):
         rows = [[tidy_name(label) for label in row] for row in rows]
         if class_names is None or not all(is_number(label) for label in _names_in(rows)) or "0" in class_names:
             return rows
-    elif is_list(photos.features[column]) and _is_one_hot(rows):
-        rows = [np.flatnonzero(row).tolist() for row in rows]
     rows = [[int(label) for label in row] for row in rows]
     if class_names is None:
         return [[str(label) for label in row] for row in rows]
