@@ -21,6 +21,8 @@ import concepthash_hf.photo_index
 from concepthash_hf import ConceptHasher, ConceptHashModel, ConceptHashVisionModel
 from concepthash_hf.codes import hamming_distance, pack_bits, unpack_bits
 from concepthash_hf.data import BadImageError, decode_image, eval_transform, load_collection
+from concepthash_hf.data.file_facts import file_facts, is_changed
+from concepthash_hf.data.inputs import as_photos, is_one_photo
 from concepthash_hf.hasher import open_photo_index, renew_index
 from concepthash_hf.hits import Hits, PhotoHit
 from concepthash_hf.index import HammingIndex
@@ -134,6 +136,91 @@ def test_the_snippet_of_a_card_hashes_as_the_hasher_does(saved, hasher, tmp_path
 def test_what_is_no_photo(hasher, photos, error):
     with pytest.raises((TypeError, ValueError), match=error):
         hasher.encode(photos)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), dtype=np.uint8)
+NOISE[0, 0, :, 0] = range(24)
+NOISE[1, :, :16] = np.arange(256).reshape(16, 16, 1)  # every value there is
+
+
+@pytest.mark.parametrize(
+    ("photos", "expected"),
+    [
+        (NOISE, NOISE),
+        (NOISE[0], NOISE[:1]),
+        (NOISE / 255, NOISE),
+        ((NOISE / 255).astype(np.float32), NOISE),
+        (torch.from_numpy(NOISE).movedim(-1, 1), NOISE),
+        (torch.from_numpy(NOISE[1]).movedim(-1, 0), NOISE[1:]),
+        (torch.from_numpy(NOISE // 128).movedim(-1, 1).bfloat16(), NOISE // 128 * 255),
+        (np.ones((4, 6, 3)), np.full((1, 4, 6, 3), 255)),
+        (np.full((4, 6, 3), 0.999), np.full((1, 4, 6, 3), 255)),
+        (NOISE[..., 0], NOISE[..., [0, 0, 0]]),
+        (NOISE[..., :1], NOISE[..., [0, 0, 0]]),
+        (NOISE[0, ..., :1], NOISE[:1, ..., [0, 0, 0]]),
+        *((torch.from_numpy(NOISE[:, None, :, :width, 0]), NOISE[:, :, :width, [0, 0, 0]]) for width in (1, 3, 4, 24)),
+        (torch.from_numpy(NOISE[:1, :, :, 0]), NOISE[:1, :, :, [0, 0, 0]]),
+    ],
+)
+def test_arrays_and_tensors_are_these_pictures(photos, expected):
+    assert [np.asarray(decode_image(photo)).tolist() for photo in as_photos(photos)] == expected.tolist()
+    assert is_one_photo(photos) == (len(expected) == 1)
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        np.full((4, 6, 3), -0.1),
+        np.full((4, 6, 3), 1.1),
+        np.zeros((0, 4, 6, 3), np.uint8),
+        np.zeros(6, np.uint8),
+        torch.zeros(4, 4, 6, dtype=torch.uint8),
+        torch.zeros(4, 6, dtype=torch.uint8),
+    ],
+)
+def test_arrays_and_tensors_that_are_no_pictures(photos):
+    with pytest.raises(ValueError, match="(array|tensor) of photos is"):
+        as_photos(photos)
+
+
+def test_one_photo_or_several(birds):
+    photo = birds / NAMES[0] / "0.png"
+    for one in (photo, str(photo), photo.read_bytes(), {"bytes": photo.read_bytes(), "path": None}, Image.open(photo)):
+        assert is_one_photo(one) and len(as_photos(one)) == 1
+    (birds / "link.png").symlink_to(elsewhere := birds.with_name("elsewhere.png"))
+    shutil.copy(photo, elsewhere)
+    for several, number in (([photo], 1), (birds, 20), (str(birds), 20), ([birds, photo], 21)):
+        assert not is_one_photo(several) and len(as_photos(several)) == number
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        ({"file_size": 1, "file_modified": 1}, {"file_size": 1, "file_modified": 1, "file_sha256": "a"}, False),
+        ({"file_size": 1, "file_modified": 1}, {"file_size": 2, "file_modified": 1}, True),
+        ({"file_size": 1, "file_modified": 1}, {"file_size": 1, "file_modified": 2}, True),
+        ({"file_size": 1, "file_modified": 1}, {}, True),
+        (
+            {"file_size": 1, "file_modified": 1, "file_sha256": "a"},
+            {"file_size": 1, "file_modified": 2, "file_sha256": "a"},
+            False,
+        ),
+        (
+            {"file_size": 1, "file_modified": 1, "file_sha256": "a"},
+            {"file_size": 1, "file_modified": 1, "file_sha256": "b"},
+            True,
+        ),
+    ],
+)
+def test_a_changed_photo_is_told_by_its_content_or_else_by_size_and_time(before, now, changed):
+    assert is_changed(before, now) == is_changed(now, before) == changed
+
+
+def test_a_photo_may_change_twice_within_a_second(birds):
+    photo = birds / NAMES[0] / "0.png"
+    before, time = file_facts(photo), photo.stat().st_mtime_ns
+    os.utime(photo, ns=(time, time // 10**9 * 10**9 + (time + 10**8) % 10**9))
+    assert is_changed(before, file_facts(photo))
 
 
 def test_an_unreadable_photo_is_named(hasher, birds):

@@ -83,14 +83,13 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
     if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3):
         raise ValueError(f"a tensor of photos is (3, H, W) or (N, 3, H, W), got {tuple(tensor.shape)}")
     tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # which numpy does not know
-    array = tensor.detach().cpu().movedim(-3, -1).numpy()
-    return array[..., 0] if array.shape[-1] == 1 else array
+    return tensor.detach().cpu().movedim(-3, -1).numpy()
 
 
 def _pictures(array: np.ndarray) -> list[Image.Image]:
-    if array.ndim >= 3 and array.shape[-1] == 1:  # grey, as OpenCV and Keras have it
-        array = array[..., 0]
+    is_grey = array.ndim >= 3 and array.shape[-1] == 1  # as OpenCV and Keras have it
     is_colour = array.ndim >= 3 and array.shape[-1] in (3, 4)
+    array = array[..., 0] if is_grey else array
     if array.ndim - is_colour not in (2, 3) or 0 in array.shape:
         raise ValueError(
             f"an array of photos is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a batch of those; got {array.shape}"
