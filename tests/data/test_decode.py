@@ -36,6 +36,12 @@ def test_exif_rotation_is_undone(tmp_path, orientation, suffix):
         assert pixels(path).shape == ((40, 30, 3) if orientation >= 5 else (30, 40, 3))
 
 
+def test_a_rotation_in_xmp_alone_is_undone(tmp_path):
+    path = tmp_path / "rotated.jpg"
+    picture().save(path, xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    assert pixels(path).shape == (40, 30, 3) and np.array_equal(pixels(path), reference(path))
+
+
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "1"])
 def test_a_turned_tiff_is_read_as_its_bytes_are(tmp_path, mode, compression):
@@ -108,6 +114,17 @@ def test_alpha_is_composited_over_white(tmp_path, mode):
     assert np.abs(pixels(path) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["RGBa", "La", "PA"])
+def test_alpha_of_pictures_in_memory(mode):
+    colours = {"RGBa": picture(), "La": picture().convert("L"), "PA": picture().quantize(64)}[mode]
+    held = colours.convert(mode.upper())
+    held.putalpha(128)
+    held = held.convert(mode)
+    assert held.mode == mode
+    expected = np.asarray(colours.convert("RGB"), float) * 128 / 255 + 127
+    assert np.abs(pixels(held) - expected).max() <= 2
+
+
 def test_black_on_transparent_does_not_become_black():
     logo = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     logo.putpixel((3, 3), (0, 0, 0, 255))
@@ -142,7 +159,7 @@ def test_animation_gives_its_first_frame(tmp_path):
     assert (pixels(path) == [255, 0, 0]).all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (3, 50)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 100), (100, 1), (3, 50)])
 def test_slivers_are_accepted(image_processor, size):
     from concepthash_hf.data import eval_transform, train_transform
 
@@ -187,6 +204,14 @@ def test_bad_pictures_name_file_row_and_reason(tmp_path, kind):
     assert reason.lower() in caught.value.reason.lower()
     again = pickle.loads(pickle.dumps(caught.value))  # as a DataLoader worker sends it
     assert str(again) == str(caught.value)
+    assert (again.path, again.reason, again.row) == (caught.value.path, caught.value.reason, 7)
+
+
+def test_raw_files_are_refused_though_a_thumbnail_is_in_them(tmp_path):
+    picture().save(tmp_path / "photo.tif")
+    raw = (tmp_path / "photo.tif").rename(tmp_path / "photo.NEF")
+    with pytest.raises(BadImageError, match="a raw file of a camera"):
+        decode_image(raw)
 
 
 def test_bomb_limit_is_pil_s_own(tmp_path, monkeypatch):
@@ -195,8 +220,9 @@ def test_bomb_limit_is_pil_s_own(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6_000)
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(BadImageError, match="100 x 100 pixels"):
         decode_image(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert decode_image(path).size == (100, 100)
+    for enough in (10_000, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", enough)
+        assert decode_image(path).size == (100, 100)
 
 
 def test_bytes_paths_and_pictures_give_the_same(tmp_path):
@@ -218,6 +244,8 @@ def test_bytes_paths_and_pictures_give_the_same(tmp_path):
 def test_embedded_bytes_are_named_in_errors():
     with pytest.raises(BadImageError, match=r"5 bytes in the dataset\) \(row 2\)"):
         decode_image({"bytes": b"hello", "path": None}, row=2)
+    with pytest.raises(BadImageError, match=r"picture wren\.jpg \(row 2\)"):
+        decode_image({"bytes": b"hello", "path": "wren.jpg"}, row=2)
     with pytest.raises(BadImageError, match="no picture"):
         decode_image({"bytes": None, "path": None})
     with pytest.raises(TypeError, match="got int"):

@@ -71,6 +71,8 @@ def test_presets_are_the_documented_steps(image_processor):
     crop = next(step for step in paper.transforms if isinstance(step, v2.RandomResizedCrop))
     assert crop.interpolation == v2.InterpolationMode.BICUBIC and tuple(crop.size) == (56, 56)
     assert (tuple(crop.scale), tuple(crop.ratio)) == ((0.08, 1.0), (3 / 4, 4 / 3))  # torchvision's defaults
+    gentle = train_transform("gentle", image_processor).transforms
+    assert [tuple(step.scale) for step in gentle if isinstance(step, v2.RandomResizedCrop)] == [(0.6, 1.0)]
     reference = [type(step).__name__ for step in train_transform("reference", image_processor).transforms]
     assert reference[:4] == ["Resize", "RandomHorizontalFlip", "TrivialAugmentWide", "CenterCrop"]
     assert train_transform("reference", image_processor).transforms[0].size == [64]
@@ -90,10 +92,14 @@ PROCESSORS = [
     CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 56, "width": 56}),
     CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}),
     CLIPImageProcessor(size={"height": 70, "width": 60}, crop_size={"height": 56, "width": 56}),
+    CLIPImageProcessor(size={"shortest_edge": 51}, crop_size={"height": 56, "width": 56}),
+    CLIPImageProcessor(do_resize=False, crop_size={"height": 56, "width": 56}),
 ]
 
 
-@pytest.mark.parametrize("processor", PROCESSORS, ids=["torchvision", "pil", "no margin", "stretched"])
+@pytest.mark.parametrize(
+    "processor", PROCESSORS, ids=["torchvision", "pil", "no margin", "stretched", "padded", "cropped"]
+)
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (201, 333), (57, 40), (64, 64), (500, 128)])
 def test_points_land_where_the_picture_s_dots_do(processor, width, height):
     """White dots drawn on black: their centre of mass in the pixel values, against the points carried along."""
@@ -112,7 +118,14 @@ def test_points_land_where_the_picture_s_dots_do(processor, width, height):
             torch.testing.assert_close(moved.double(), centre, atol=0.6, rtol=0)
         mask = transform.mask(torch.from_numpy(dot))
         assert mask.dtype == torch.uint8 and mask.shape == (56, 56)
+        assert mask.untyped_storage().nbytes() == 56 * 56  # and not the whole resized mask
         assert ((mask > 127) == (weight > weight.max() / 2)).double().mean() > 0.97
+
+
+def test_the_shorter_side_that_drafts_need(image_processor):
+    assert eval_transform(image_processor).shorter_side == 64
+    stretched = CLIPImageProcessor(size={"height": 70, "width": 60}, crop_size={"height": 56, "width": 56})
+    assert eval_transform(stretched).shorter_side == 70
 
 
 def test_points_outside_the_crop_or_unseen_are_nan(image_processor):

@@ -245,7 +245,9 @@ def _to_rgb(picture: Image.Image, draft: int | None) -> Image.Image:
     _require(
         picture.mode not in ("I", "F"), f"32 bits a channel (mode {picture.mode}): which value is white is not known"
     )
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+    if picture.mode == "La":  # which PIL converts into nothing else
+        picture = picture.convert("LA")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, _BACKGROUND), picture)
     return picture.convert("RGB")

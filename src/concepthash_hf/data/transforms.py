@@ -128,9 +128,9 @@ class EvalTransform:
         """Carry a label map `(H, W)` (nearest neighbour) to `(size, size)`, dtype kept."""
         height, width = mask.shape
         new_width, new_height = self._resized(width, height)
-        # .contiguous: the crop must not keep the whole resized map alive
+        # .clone: the crop must not keep the whole resized map alive
         resized = F.resize(mask[None], [new_height, new_width], interpolation=v2.InterpolationMode.NEAREST_EXACT)
-        return F.center_crop(resized, [self.size, self.size])[0].contiguous()
+        return F.center_crop(resized, [self.size, self.size])[0].clone()
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height between resize and crop, rounded as the image processor rounds them."""
