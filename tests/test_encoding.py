@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -20,10 +21,11 @@ from runs import Killed, files_in, forget_accelerate
 from transformers import AutoImageProcessor
 
 from concepthash_hf import ConceptHashModel, ConceptHashVisionModel, whole_files
-from concepthash_hf.data import eval_transform
-from concepthash_hf.data.collection import load_collection
+from concepthash_hf.data import decode_image, eval_transform
+from concepthash_hf.data.collection import Collection, load_collection
 from concepthash_hf.encoding import add_codes, code_spec, encode_collection, read_codes, read_plan
 from concepthash_hf.index import CodeSpec, HammingIndex
+from concepthash_hf.interruption import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,28 @@ def test_going_on_after_a_kill(whole, saved, collection, transform, tmp_path, ba
         assert (tmp_path / "codes" / name).read_bytes() == left[name]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_after_the_batch_and_keeps_finished_files(
+    whole, saved, collection, model, transform, tmp_path, number
+):
+    hash_photos, counts = model.get_hash_codes, []
+
+    def stopped_at_the_fourth(pixel_values):
+        counts.append(len(pixel_values))
+        if len(counts) == 4:
+            signal.raise_signal(number)
+        return hash_photos(pixel_values)
+
+    model.get_hash_codes = stopped_at_the_fourth
+    settings = {"photos_per_file": 10, "batch_size": 4}  # three batches a file
+    with pytest.raises(Interrupted, match=f"1 of 4 files of codes are in {tmp_path}; the same command") as caught:
+        encode_collection(model, collection, transform, tmp_path, **settings)
+    assert caught.value.signal == number and len(counts) == 4
+    forget_accelerate()
+    encode_collection(ConceptHashModel.from_pretrained(saved), collection, transform, tmp_path, **settings)
+    assert rows_in(tmp_path) == rows_in(whole)
+
+
 def test_what_is_done_is_not_done_again(whole, collection, model, transform, tmp_path):
     shutil.copytree(whole, tmp_path / "codes")
     before = files_in(tmp_path / "codes")
@@ -205,6 +229,19 @@ def test_only_the_damaged_file_is_done_again(whole, collection, model, transform
     assert f"{second} is damaged: its photos are hashed again" in caplog.text
     assert rows_in(folder) == rows_in(whole)
     assert {name: content for name, content in files_in(folder).items() if name in before} == before
+
+
+def test_a_file_in_the_place_of_another_is_damaged(whole, tmp_path):
+    """Of fewer photos; of other photos, some of which are unreadable."""
+    *full, last = sorted(file.name for file in whole.glob("*.parquet"))
+    listed = [json.loads(line)["file"] for line in (whole / "unreadable.jsonl").read_text().splitlines()]
+    other = next(name for name in full if name != listed[0])
+    assert listed[0] != last
+    for number, taken in enumerate((last, listed[0])):
+        codes = shutil.copytree(whole, tmp_path / str(number))
+        shutil.copy(codes / taken, codes / other)
+        with pytest.raises(ValueError, match=f"{codes / other} is missing or damaged"):
+            list(read_codes(codes))
 
 
 def test_folders_of_format_1_are_read_and_gone_on_with(whole, collection, model, transform, tmp_path):
@@ -271,6 +308,20 @@ def test_drafts_of_large_photos(shared_dir, model, transform, tmp_path):
         encode_collection(model, collection, transform, tmp_path / "drafts")
 
 
+def test_a_draft_is_what_is_hashed(model, transform, tmp_path):
+    """Of 64 pixels of noise 8 are decoded."""
+    (tmp_path / "noise").mkdir()
+    files = [tmp_path / "noise" / f"{number}.jpg" for number in range(6)]
+    for file in files:
+        Image.effect_noise((64, 64), 200).convert("RGB").save(file)
+    encode_collection(model, load_collection(tmp_path / "noise"), transform, tmp_path / "codes", draft=4)
+    whole, drafts = (
+        model.get_hash_codes(torch.stack([transform(decode_image(file, draft=draft)) for file in files])).tolist()
+        for draft in (None, 4)
+    )
+    assert [row["code"] for row in rows_in(tmp_path / "codes")] == drafts != whole
+
+
 def test_plans_of_before_knew_neither_precision_nor_drafts(whole, collection, model, transform, tmp_path):
     shutil.copytree(whole, tmp_path / "codes")
     plan = json.loads((whole / "encoding.json").read_text())
@@ -286,6 +337,7 @@ def test_plans_of_before_knew_neither_precision_nor_drafts(whole, collection, mo
     [
         ({"format_version": "2"}, "'format_version' should be a whole number, found \"2\""),
         ({"num_photos": -1}, "-1 photos, 10 a file, do not make 4 files"),
+        ({"num_photos": -5, "num_files": 0}, "-5 photos, 10 a file, do not make 0 files"),
         ({"num_files": 10**9}, "37 photos, 10 a file, do not make 1000000000 files"),
         ({"photos_per_file": 0}, "37 photos, 0 a file"),
         ({"photos_per_file": None}, "'photos_per_file' should be a whole number, found null"),
@@ -369,6 +421,22 @@ def test_a_folder_of_somebody_else(collection, model, transform, tmp_path):
     assert list(files_in(tmp_path)) == ["thesis.tex"]
 
 
+def test_photos_of_other_names_are_others(collection, model, transform, tmp_path):
+    photos, folder = write_photos(tmp_path / "photos", 2), tmp_path / "codes"
+    encode_collection(model, load_collection(photos), transform, folder)
+    (photos / NAMES[1] / "1.png").rename(photos / NAMES[1] / "2.png")
+    with pytest.raises(ValueError, match="begun with other photos: 10 with ids of hash .*, now 10 with"):
+        encode_collection(model, load_collection(photos), transform, folder)
+
+
+def test_photos_that_moved_are_not_hashed_again(model, transform, tmp_path):
+    photos, folder = write_photos(tmp_path / "photos", 2), tmp_path / "codes"
+    encode_collection(model, load_collection(photos), transform, folder)
+    counts = kill_at(model, 0)
+    encode_collection(model, load_collection(photos.rename(tmp_path / "moved")), transform, folder)
+    assert not counts
+
+
 def test_a_newer_format(whole, tmp_path):
     plan = json.loads((whole / "encoding.json").read_text())
     del plan["checksum"]
@@ -394,6 +462,13 @@ def test_into_an_index(whole, model):
     with pytest.raises(ValueError, match="made by other at revision sha256:0"):
         add_codes(other, whole)
     assert len(index) == 35 and len(other) == 0
+
+
+def test_photos_of_which_nothing_is_known_but_their_ids(collection, model, transform, tmp_path):
+    few = Collection("few", collection.photos.select(range(3)), collection.rows.select(range(3)).select_columns("id"))
+    encode_collection(model, few, transform, tmp_path)
+    add_codes(index := HammingIndex(code_spec(model)), tmp_path)
+    assert index.ids.tolist() == few.ids and index.get_metadata(few.ids) == [{}] * 3
 
 
 def test_an_index_half_done_adds_nothing(whole, model, tmp_path):
