@@ -425,6 +425,54 @@ def test_parts_of_things_are_found():
     assert torch.equal(found, find_parts(*views, 2, torch.Generator().manual_seed(1)))
 
 
+def ringed_things() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ten times the same photo: a thing of two parts in a ring that is half like it, half like the background.
+
+    In the later layer the background looks like the first part.
+    """
+    side, axes = 8, torch.eye(6)
+    truth = torch.full((side, side), 3)
+    truth[1:-1, 1:-1] = 2
+    truth[2:4, 2:-2], truth[4:6, 2:-2] = 0, 1
+    truth = truth.flatten().expand(10, -1)
+    middle = torch.stack([axes[0], axes[0], 0.8 * axes[0] + 0.6 * axes[1], axes[1]])[truth]
+    late = torch.stack([axes[2], axes[3], axes[4], 0.8 * axes[2] + 0.6 * axes[5]])[truth]
+    return truth, middle, late
+
+
+def check_parts(found: torch.Tensor, truth: torch.Tensor) -> None:
+    assert (found[truth == 3] == 2).all() and not (found[truth < 2] == 2).any()
+    first, second = found[truth == 0].unique(), found[truth == 1].unique()
+    assert len(first) == len(second) == 1 and first != second
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_surrounds_the_things_is_background(seed):
+    truth, *layers = ringed_things()
+    views = [(tokens, mirrored_patches(tokens)) for tokens in layers]
+    found = find_parts(*views, 2, torch.Generator().manual_seed(seed))
+    check_parts(found, truth)
+    assert (found[truth == 2] == 2).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_patch_that_looks_like_another_part_the_mirrored_photo_decides(seed):
+    """In the photo another patch does so than in the mirrored one, whose place in the photo is beside it."""
+    truth, middle, late = ringed_things()
+    seen, mirrored = late.clone(), mirrored_patches(late)
+    place = 2 * 8 + 3  # in the first part, left of the middle
+    for view in (seen, mirrored):
+        view[:, place] = 0.6 * torch.eye(6)[2] + 0.8 * torch.eye(6)[3]
+    views = (middle, mirrored_patches(middle)), (seen, mirrored)
+    check_parts(find_parts(*views, 2, torch.Generator().manual_seed(seed)), truth)
+
+
+def test_patches_of_mirrored_photos_are_put_back():
+    grid = torch.arange(2 * 9 * 4).view(2, 3, 3, 4)
+    mirrored = torch.stack([grid[:, :, 2], grid[:, :, 1], grid[:, :, 0]], 2)
+    assert torch.equal(mirrored_patches(mirrored.flatten(1, 2)), grid.flatten(1, 2))
+
+
 def test_regions_are_learned_without_labels_the_same_every_time(dinov2, text):
     model = ConceptHashModel.from_backbone(dinov2, NAMES, text=text, **OURS).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
