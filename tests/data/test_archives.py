@@ -1,5 +1,6 @@
 """Miniature replicas of the official archives."""
 
+import shutil
 import uuid
 
 import numpy as np
@@ -120,6 +121,13 @@ def test_cub(cub, image_processor):
     assert load_photos(cub.parent).counts == splits.counts  # the folder the archive was unpacked in
 
 
+def test_birds_without_boxes_and_parts(cub):
+    (cub / "bounding_boxes.txt").unlink()
+    shutil.rmtree(cub / "parts")
+    splits = load_photos(cub)
+    assert splits.train.column_names == ["image", "label"] and splits.parts_column is None
+
+
 def test_nabirds(nabirds, image_processor):
     splits = load_photos(nabirds)
     check(splits, {"train": 8, "query": 4}, ("Common Eider (Adult male)", "Oak Titmouse"), image_processor)
@@ -147,7 +155,9 @@ def test_cars(cars, image_processor):
     check(splits, {"train": 4, "query": 3}, names, image_processor)
     assert splits.train["label"][:] == [1, 0, 1, 0] and splits.query["label"][:] == [0, 1, 1]
     assert splits.train[0]["bbox"] == [38.0, 115.0, 531.0, 260.0]  # from 1-based, inclusive corners
-    (cars / "cars_test_annos_withlabels.mat").unlink()
+    labels = (cars / "cars_test_annos_withlabels.mat").rename(cars / "devkit" / "cars_test_annos_withlabels.mat")
+    assert load_photos(cars).query["label"][:] == [0, 1, 1]
+    labels.unlink()
     with pytest.raises(ValueError, match="put cars_test_annos_withlabels.mat into"):
         load_photos(cars)
 
@@ -158,7 +168,11 @@ def test_inat_birds_are_picked_out(tmp_path, draw, monkeypatch):
         ("00002_Animalia_Chordata_Aves_Passeriformes_Paridae_Parus_major"),
     )
     for split in ("train", "val"):
-        for taxon in (*taxa, "00003_Plantae_Tracheophyta_Liliopsida_Liliales_Liliaceae_Lilium_martagon"):
+        for taxon in (
+            *taxa,
+            "00003_Plantae_Tracheophyta_Liliopsida_Liliales_Liliaceae_Lilium_martagon",
+            "00004_Animalia_Arthropoda_Insecta_Hemiptera_Cicadidae_Avesia_minor",
+        ):
             draw(tmp_path / split / taxon / "1.jpg")
     small = BENCHMARKS["inat_birds"].__class__(
         title="", num_classes=2, num_train=2, num_query=2, homepage="", data_dir=""

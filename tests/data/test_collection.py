@@ -144,6 +144,26 @@ def test_what_a_table_knows_comes_along(classes):
         assert (row["label"], row["number"], row["place"]) == (name, number, "garden" if int(number) else "")
 
 
+def test_columns_called_as_those_of_an_index_are_the_table_s_own(classes):
+    rows = [f"{name}/{n}.png,{name},train,a,b,c,d" for name in ("robin", "wren") for n in range(2)]
+    header = "file_name,species,split,code,origin,file_size,label"
+    (classes / "photos.csv").write_text("\n".join([header, *rows]))
+    collection = load_collection(classes / "photos.csv", label_column="species")
+    own = {"own_code": "a", "own_origin": "b", "own_file_size": "c", "own_label": "d"}
+    for row in collection.rows:
+        assert row == {name: row[name] for name in ("id", "path", "label")} | {"split": row["split"], **own}
+
+
+@pytest.mark.parametrize("ids", [["", "b", "c", "d"], [1.5, 2.5, 3.5, 4.5], [1, 2, 3, None]])
+def test_ids_with_gaps_or_fractions_are_a_column(classes, ids, caplog):
+    paths = [f"{name}/{number}.png" for name in ("robin", "wren") for number in range(2)]
+    rows = [{"image": path, "label": path[:4], "id": id} for path, id in zip(paths, ids, strict=True)]
+    (classes / "photos.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    collection = load_collection(classes / "photos.jsonl")
+    assert {row["id"]: row["own_id"] for row in collection.rows} == dict(zip(paths, ids, strict=True))
+    assert "is kept as 'own_id'" in caplog.text
+
+
 def test_several_labels(tmp_path):
     for number in range(4):
         save_photo(tmp_path / f"{number}.png")
@@ -166,6 +186,40 @@ def test_photos_without_paths_of_their_own_are_numbered(tmp_path, names):
     assert collection.ids == [0, 1, 2, 3]
     assert "path" not in collection.rows.column_names
     assert collection.image(2).size == (8, 8)
+
+
+def test_names_of_pictures_in_a_table_are_ids_as_they_are(tmp_path, monkeypatch):
+    save_photo(tmp_path / "one.png")
+    names = ["https://birds.example/1.png", "birds/2.png", "other/2.png"]
+    photos = datasets.Dataset.from_dict(
+        {
+            "image": [{"bytes": (tmp_path / "one.png").read_bytes(), "path": name} for name in names],
+            "label": ["a", "b", "b"],
+        },
+        features=datasets.Features(image=datasets.Image(), label=datasets.Value("string")),
+    )
+    photos.to_parquet(tmp_path / "photos.parquet")
+    assert sorted(load_collection(tmp_path / "photos.parquet").ids) == sorted(names)
+    monkeypatch.chdir(tmp_path)
+    assert sorted(load_collection("photos.parquet").ids) == sorted(names)
+
+
+def test_photos_in_files_here_and_inside_a_table_there(classes):
+    pictures = [{"bytes": (classes / name / "0.png").read_bytes(), "path": None} for name in ("robin", "wren")]
+    features = datasets.Features(image=datasets.Image(), label=datasets.Value("string"))
+    inside = datasets.Dataset.from_dict({"image": pictures, "label": ["robin", "wren"]}, features=features)
+    inside.to_parquet(classes / "train.parquet")
+    (classes / "test.csv").write_text("image,label\nrobin/1.png,robin\nwren/2.png,wren\n")
+    paths = load_collection(classes).rows["path"][:]
+    assert paths == [None, None, str(classes / "robin" / "1.png"), str(classes / "wren" / "2.png")]
+
+
+def test_ids_are_paths_from_the_folder_that_pictures_may_lie_in(classes, tmp_path):
+    rows = [f"{photo},{photo.parent.name}" for photo in sorted(classes.glob("*/*.png"))]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "photos.csv").write_text("\n".join(["file,label", *rows]))
+    collection = load_collection(tmp_path / "lists" / "photos.csv", data_dir=str(classes))
+    assert sorted(collection.ids) == [f"{name}/{number}.png" for name in ("robin", "wren") for number in range(3)]
 
 
 def test_toy_birds():
@@ -218,13 +272,17 @@ def test_pictures_in_tables_without_classes_say_so(tmp_path):
         load_collection(tmp_path / "tables")
 
 
-def test_a_column_of_numbers_here_and_texts_there(tmp_path):
-    for split, weight in (("train", 3), ("test", "heavy")):
+@pytest.mark.parametrize("value", [3, 2.5, True])
+def test_a_column_of_numbers_here_and_texts_there(tmp_path, value):
+    for split, weights in (("train", (value, None)), ("test", ("heavy", "heavy"))):
         for kind in "ab":
             save_photo(tmp_path / split / f"{kind}.png")
-        rows = [{"image": f"{split}/{kind}.png", "label": kind, "weight": weight} for kind in "ab"]
+        rows = [
+            {"image": f"{split}/{kind}.png", "label": kind, "weight": weight}
+            for kind, weight in zip("ab", weights, strict=True)
+        ]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert sorted(load_collection(tmp_path).rows["weight"]) == ["3", "3", "heavy", "heavy"]
+    assert load_collection(tmp_path).rows["weight"][:] == [str(value), None, "heavy", "heavy"]
 
 
 def test_columns_are_texts_and_numbers_whatever_a_table_holds(tmp_path):
@@ -253,3 +311,11 @@ def test_a_link_out_is_named_once_and_not_where_it_is_followed(class_folders, dr
     (class_folders / "train" / "wren" / "link.png").symlink_to(draw(tmp_path / "elsewhere" / "secret.png"))
     assert len(load_collection(class_folders)) + 1 == len(load_collection(class_folders, follow_symlinks=True))
     assert caplog.text.count("link.png") == 1
+
+
+def test_links_out_of_a_folder_without_classes(tmp_path):
+    save_photo(tmp_path / "photos" / "a.png")
+    save_photo(tmp_path / "elsewhere" / "b.png", "blue")
+    (tmp_path / "photos" / "b.png").symlink_to(tmp_path / "elsewhere" / "b.png")
+    assert load_collection(tmp_path / "photos").ids == ["a.png"]
+    assert load_collection(tmp_path / "photos", follow_symlinks=True).ids == ["a.png", "b.png"]

@@ -51,11 +51,15 @@ def test_database_may_bring_classes_that_are_not_trained_on(class_folders, draw)
             draw(class_folders / split / name / "9.png", seed=9)
     for name in ("robin", "great_tit"):
         draw(class_folders / "database" / name / "8.png", seed=9)
+        draw(class_folders / "validation" / name / "7.png", seed=9)
     splits = load_photos(class_folders)
     assert splits.class_names == ("great_tit", "robin", "wren")
     assert splits.query_class_names == ("dunnock", "great_tit", "robin", "wren")
-    for photos in (splits.query, splits.database):
-        assert all(row["image"]["path"].split("/")[-2] == splits.query_class_names[row["label"]] for row in photos)
+    for photos, names in (
+        *((photos, splits.query_class_names) for photos in (splits.query, splits.database)),
+        *((photos, splits.class_names) for photos in (splits.train, splits.validation)),
+    ):
+        assert all(row["image"]["path"].split("/")[-2] == names[row["label"]] for row in photos)
 
 
 def test_parts_beside_the_folders(class_folders):
@@ -83,19 +87,35 @@ def test_bad_parts_file_names_the_line(class_folders, line):
         load_photos(class_folders)
 
 
+def test_a_parts_file_of_too_many_parts(class_folders):
+    parts = {f"part {number}": [1, 2] for number in range(1001)}
+    (class_folders / "parts.jsonl").write_text(json.dumps({"file": "train/robin/0.png", "parts": parts}))
+    with pytest.raises(ValueError, match=r"parts\.jsonl: 1001 different names.* at most 1000"):
+        load_photos(class_folders)
+
+
 def test_other_files_hidden_ones_and_deeper_folders(class_folders, draw):
     (class_folders / "train" / "wren" / "notes.txt").write_text("not a photo")
     (class_folders / "train" / "wren" / ".hidden.png").write_text("not a photo")
     (class_folders / ".git").mkdir()
+    (class_folders / "papers" / "2019").mkdir(parents=True)
     draw(class_folders / "train" / "wren" / "2019" / "may" / "1.JPG")
     splits = load_photos(class_folders)
     assert splits.counts["train"] == 10
     assert sum(row["image"]["path"].endswith("wren/2019/may/1.JPG") for row in splits.train) == 1
 
 
+def test_tables_without_pictures_beside_the_folders_are_none_of_them(class_folders):
+    for split in ("train", "test"):
+        (class_folders / f"{split}.csv").write_text("class,number\nrobin,4\nwren,3\n")
+    assert load_photos(class_folders).counts == {"classes": 3, "train": 9, "query": 4, "database": 9}
+
+
 def test_links_inside_are_followed_and_links_out_are_not(class_folders, draw, tmp_path, caplog):
     wren = class_folders / "train" / "wren"
     (wren / "again.png").symlink_to(wren / "0.png")
+    (tmp_path / "notes.txt").touch()
+    (wren / "notes.txt").symlink_to(tmp_path / "notes.txt")  # no picture, and nobody opens it
     assert load_photos(class_folders).counts["train"] == 10
 
     outside = draw(tmp_path / "elsewhere" / "secret.png")
@@ -148,6 +168,12 @@ def test_test_classes_that_train_lacks_are_named(class_folders, draw):
     draw(class_folders / "test" / "dunnock" / "1.png")
     draw(class_folders / "test" / "Wren" / "1.png")
     with pytest.raises(ValueError, match="2 classes of the query photos have no photo in train.*: Wren, dunnock"):
+        load_photos(class_folders)
+
+
+def test_validation_classes_that_train_lacks_are_named(class_folders, draw):
+    draw(class_folders / "val" / "dunnock" / "1.png")
+    with pytest.raises(ValueError, match="1 classes of the validation photos have no photo in train.*: dunnock"):
         load_photos(class_folders)
 
 

@@ -1,11 +1,13 @@
 """The one door: names, Hub datasets, what is unknown."""
 
+import dataclasses
 import json
 
 import datasets
 import pytest
 
 from concepthash_hf.data import BENCHMARKS, benchmark_table, describe_photos, eval_transform, known_names, load_photos
+from concepthash_hf.data.changes import separated
 from concepthash_hf.data.labels import encode_labels
 
 from .conftest import picture
@@ -55,6 +57,12 @@ def test_hub_dataset_with_other_split_names(tmp_path):
     assert "asked with and searched: day, so that each of these photos finds itself" in describe_photos(splits)
 
 
+def test_two_splits_for_one_need_a_choice(tmp_path):
+    root = hub_copy(tmp_path / "birds", {"train": 4, "valid": 2, "dev": 2}, {"label": BIRDS}, label=[0, 1])
+    with pytest.raises(ValueError, match=r"has the splits \[.*\]: say which to use with train_split="):
+        load_photos(root)
+
+
 @pytest.mark.parametrize(
     ("query", "database", "both"),
     [
@@ -74,6 +82,8 @@ def test_photos_that_find_themselves_are_said(tmp_path, query, database, both):
 def test_one_split_alone_is_divided(tmp_path):
     root = hub_copy(tmp_path / "birds", {"night": 10}, {"label": BIRDS}, label=[0, 1])
     assert load_photos(root).counts == {"classes": 2, "train": 8, "query": 2, "database": 8}
+    with pytest.raises(ValueError, match="a stream needs a split of its own for the queries"):
+        load_photos(root, streaming=True)
 
 
 def test_several_class_columns_need_a_choice(tmp_path):
@@ -117,18 +127,63 @@ def test_classes_named_differently_by_split_are_numbered_together(tmp_path):
 
 def test_benchmark_from_a_copy(tmp_path, monkeypatch):
     """A benchmark's own columns and splits, here from a local copy in place of the Hub id."""
-    features = {"variant": datasets.ClassLabel(names=["707-320", "An-12"]), "family": BIRDS}
+    features = {"variant": datasets.ClassLabel(names=["707-320", "An-12"]), "family": datasets.ClassLabel(3)}
     root = hub_copy(
-        tmp_path / "planes", {"train": 4, "validation": 2, "test": 3}, features, variant=[0, 1], family=[0]
+        tmp_path / "planes", {"train": 4, "validation": 2, "test": 3}, features, variant=[0, 1], family=[0, 1, 2]
     )
     counts = {"num_classes": 2, "num_train": 6, "num_query": 3}
     entry = BENCHMARKS["aircraft"]
-    small = entry.__class__(**{**vars(entry), **counts, "hub_id": str(root), "revision": None})
+    small = dataclasses.replace(entry, hub_id=str(root), revision="0123", **counts)
     monkeypatch.setitem(BENCHMARKS, "aircraft", small)
     splits = load_photos("aircraft")
     assert splits.counts == {"classes": 2, "train": 6, "query": 3, "database": 6}
     assert splits.label_column == "variant" and splits.name == "aircraft" and "1306.5151" in splits.citation
     assert load_photos("aircraft", template="a drawing of a {}").template == "a drawing of a {}"
+    assert splits.source.endswith(" at 0123") and load_photos("aircraft", revision="4567").source.endswith(" at 4567")
+    # of other labels or splits there is another number
+    assert load_photos("aircraft", label_column="family").counts["classes"] == 3
+    assert load_photos("aircraft", train_split="train").counts["train"] == 4
+
+
+@pytest.mark.parametrize(("what", "number"), [("classes", 3), ("train", 5), ("train", 7), ("query", 2)])
+def test_another_copy_of_a_benchmark_is_refused(tmp_path, monkeypatch, what, number):
+    splits = {"train": 4, "validation": 2, "test": 3}
+    root = hub_copy(tmp_path / "planes", splits, {"variant": BIRDS}, variant=[0, 1])
+    counts = {"num_classes": 2, "num_train": 6, "num_query": 3} | {f"num_{what}": number}
+    small = dataclasses.replace(BENCHMARKS["aircraft"], hub_id=str(root), revision=None, **counts)
+    monkeypatch.setitem(BENCHMARKS, "aircraft", small)
+    with pytest.raises(ValueError, match=f"has {number} {what}.*holds .*incomplete or another version"):
+        load_photos("aircraft")
+
+
+def test_a_column_of_class_labels_goes_before_texts_of_a_usual_name(tmp_path):
+    features = {"label": BIRDS, "species": datasets.Value("string")}
+    root = hub_copy(tmp_path / "birds", {"train": 4, "test": 2}, features, label=[0, 1], species=["a", "b"])
+    assert load_photos(root).label_column == "label"
+
+
+def test_a_column_called_split_holds_no_classes(tmp_path):
+    text = datasets.Value("string")
+    root = hub_copy(
+        tmp_path / "birds",
+        {"train": 4, "test": 2},
+        {"bird": text, "Split": text},
+        bird=["wren", "robin"],
+        Split=["a", "b"],
+    )
+    assert load_photos(root).class_names == ("robin", "wren")
+
+
+def test_parts_are_named_in_the_order_of_their_points(tmp_path, image_processor):
+    point = datasets.List(datasets.Value("float32"))
+    features = {"label": BIRDS, "parts": {"tail": point, "beak": point}}
+    parts = {"tail": [20.0, 15.0], "beak": None}
+    root = hub_copy(tmp_path / "birds", {"train": 4, "test": 2}, features, label=[0, 1], parts=[parts])
+    for place in (root, next(root.glob("data/train*"))):
+        splits = load_photos(place, query_fraction=0.5)
+        assert splits.part_names == ("tail", "beak")
+        item = splits.torch_dataset("query", eval_transform(image_processor), with_parts=True)[0]
+        assert item["parts"].isnan().all(-1).tolist() == [False, True]
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -180,6 +235,7 @@ def test_registry_agrees_with_method_section_5():
         ([1, 0], [1, 0]),
         ([1.0, 0.0], [1, 0]),
         (["1", "0"], [1, 0]),
+        ([" 1", "0 "], [1, 0]),
         ([["robin", "wren"], ["wren"]], [[1, 0], [0]]),
         (["wren", "eagle"], "label 'eagle', which is none of the 2 class names"),
         ([0, 2], "label 2, "),
@@ -199,6 +255,18 @@ def test_labels_of_a_stream(labels, expected):
         assert [row["bird"] for row in numbered] == expected
 
 
+def test_large_lists_of_labels_become_lists():
+    features = datasets.Features(row=datasets.Value("int64"), bird=datasets.LargeList(BIRDS))
+    labels = datasets.Dataset.from_dict({"row": [0, 1], "bird": [[0], [0, 1]]}, features=features)
+    encoded = encode_labels({"train": labels}, "bird")["train"]
+    assert encoded.features["bird"] == datasets.List(BIRDS) and encoded["bird"][:] == [[0], [0, 1]]
+
+
+def test_texts_of_labels_in_a_stream_are_separated():
+    stream = datasets.Dataset.from_dict({"bird": ["wren | robin", None, "|"]}).to_iterable_dataset()
+    assert [row["bird"] for row in separated(stream, "bird", "|")] == [["wren", "robin"], [], []]
+
+
 def test_one_label_in_one_split_and_several_in_another(tmp_path, draw):
     for name in ("a", "b"):
         draw(tmp_path / f"{name}.png")
@@ -216,6 +284,23 @@ def test_names_for_numbers_that_are_names_themselves(tmp_path):
     splits = load_photos(root, class_names=["robin", "wren"])
     assert splits.class_names == ("robin", "wren")
     assert splits.train["label"][:] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "class_names", "expected"),
+    [
+        (["0", "1"], ["1", "0"], [1, 0]),  # names, though they are numbers
+        (["robin", "wren"], [" wren ", "robin "], [1, 0]),
+        ([[0], [1]], ["wren", "robin"], [[0], [1]]),  # numbers, and no one-hot vectors
+        ([[1, 0], [0, 1]], ["wren", "robin"], [[0], [1]]),
+    ],
+)
+def test_labels_with_names_given(labels, class_names, expected):
+    photos = datasets.Dataset.from_dict({"row": [0, 1], "bird": labels})
+    encoded = encode_labels({"train": photos}, "bird", class_names)["train"]
+    assert encoded["bird"][:] == expected
+    feature = encoded.features["bird"]
+    assert getattr(feature, "feature", feature).names == [name.strip() for name in class_names]
 
 
 @pytest.mark.parametrize(

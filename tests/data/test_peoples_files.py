@@ -11,6 +11,8 @@ from pathlib import Path
 
 import datasets
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -81,6 +83,7 @@ def test_folders_of_splits_under_other_names(photos, train, test):
         ({"val/a": 2, "val/b": 2, "validation/a": 2, "train/a": 2, "train/b": 2}, "two stand for the same split"),
         ({"test/a": 2, "test/b": 2, "val/a": 1, "val/b": 1}, "none is to train on"),
         ({"test": 2, "robin": 2, "wren": 2}, "'test'.*'robin', 'wren'"),
+        ({"train": 2, "val": 2, "bus": 2}, "'train', 'val'.*'bus'"),
     ],
 )
 def test_splits_beside_others_are_a_question_with_what_was_seen(photos, layout, seen):
@@ -115,6 +118,11 @@ def test_a_folder_around_the_classes(photos):
     assert load_photos(photos({"PetImages/cat": 2, "PetImages/dog": 2})).class_names == ("cat", "dog")
 
 
+def test_a_folder_with_pictures_of_its_own_is_a_class(photos):
+    with pytest.raises(ValueError, match="only the class 'birds'"):
+        load_photos(photos({"birds": 2, "birds/robin": 2, "birds/wren": 2}))
+
+
 def test_pictures_deeper_than_the_classes(photos):
     root = photos({"Turdus/merula": 2, "Turdus/iliacus": 2, "Sturnus/vulgaris": 2, "Sciurus/vulgaris": 2})
     with pytest.raises(
@@ -124,6 +132,11 @@ def test_pictures_deeper_than_the_classes(photos):
     assert load_photos(root, class_level=1).class_names == ("Sciurus", "Sturnus", "Turdus")
     names = ("Sciurus vulgaris", "Sturnus vulgaris", "iliacus", "merula")
     assert load_photos(root, class_level=2).class_names == names
+
+
+def test_a_class_with_pictures_and_folders_below_it_is_no_question(photos):
+    root = photos({"robin": 2, "robin/2023": 1, "robin/2024": 1, "wren": 2})
+    assert load_photos(root).class_names == ("robin", "wren")
 
 
 def test_a_class_whose_pictures_lie_in_one_folder_below_it(photos):
@@ -141,6 +154,13 @@ def test_own_outputs_are_no_photos(photos, draw, file):
     draw(root / "explanation.png")
     assert "1 folders with outputs of this package" in describe_photos(splits)
     assert len(list_photos(root)) == len(load_collection(root)) == 4
+
+
+def test_photos_in_a_class_may_be_called_as_own_figures_and_have_a_report(photos, draw):
+    root = photos({"robin": 2, "wren": 2})
+    draw(root / "robin" / "search.png")
+    (root / "wren" / "report.html").write_text("about wrens")
+    assert len(list_photos(root)) == 5
 
 
 def test_a_folder_that_was_written_by_this_package_can_be_read_itself(photos):
@@ -273,6 +293,7 @@ def test_large_pictures_are_read_where_the_limit_is_raised(photos, monkeypatch):
     splits = load_photos(root, max_image_pixels=200)
     assert find_bad_images(splits.train) == []
     assert len(splits.train) == 2
+    assert os.environ["CONCEPTHASH_MAX_IMAGE_PIXELS"] == "200"  # for processes that this one starts
     with pytest.raises(ValueError, match="from 1, got 0"):
         load_photos(root, max_image_pixels=0)
 
@@ -328,15 +349,40 @@ def test_names_of_columns_count_in_any_case(root):
 @pytest.mark.parametrize("column", ["Split", "SPLIT", "set", "Subset"])
 def test_a_column_of_splits_in_any_case(root, column):
     rows = [f"{row},{' Train' if number < 4 else 'TEST'}" for number, row in enumerate(ROWS)]
-    splits = load_photos(write(root / "photos.csv", "\n".join([f"image,label,{column}", *rows])))
+    splits = load_photos(write(root / "photos.csv", "\n".join([f"image,bird,{column}", *rows])))
     assert splits.counts == {"classes": 2, "train": 4, "query": 2, "database": 4}
     assert f"splits: column '{column}' of photos.csv" in describe_photos(splits)
-    assert splits.label_column == "label"
+    assert splits.label_column == "bird"
+
+
+def test_a_column_called_split_may_hold_the_labels(root):
+    file = write(root / "photos.csv", "\n".join(["image,split", *ROWS]))
+    assert labels_of(load_photos(file, label_column="split")) == EXPECTED
+
+
+def test_a_column_of_stages_without_training_divides_nothing(root):
+    rows = [f"{row},{('test', 'val')[number % 2]}" for number, row in enumerate(ROWS)]
+    file = write(root / "photos.csv", "\n".join(["image,label,stage", *rows]))
+    assert labels_of(load_photos(file)) == EXPECTED
+
+
+def test_texts_that_are_views_are_texts(root):
+    views = {
+        "image": pa.array(list(EXPECTED), pa.string_view()),
+        "bird": pa.array(EXPECTED.values(), pa.string_view()),
+    }
+    pq.write_table(pa.table(views), root / "photos.parquet")
+    assert labels_of(load_photos(root / "photos.parquet")) == EXPECTED
 
 
 @pytest.mark.parametrize(
     ("cells", "named"),
-    [(["0", "1"], r"row 0.*\['0', '1'\]"), (["train", ""], r"row 1.*\[''\]"), (["train", "tran"], r"row 1.*tran")],
+    [
+        (["0", "1"], r"row 0.*\['0', '1'\]"),
+        (["train", ""], r"row 1.*\[''\]"),
+        (["train", "tran"], r"row 1.*tran"),
+        (["train", "train/test"], r"row 1.*train/test"),
+    ],
 )
 def test_splits_that_are_not_known_are_named_with_their_row(root, cells, named):
     rows = [f"{row},{cells[number % 2]}" for number, row in enumerate(ROWS)]
@@ -352,6 +398,7 @@ def test_a_table_beside_class_folders_without_labels_adds_its_columns(photos):
     root = photos({"robin": 3, "wren": 3})
     rows = [f"{name}/{n}.png,{photographer}" for name in ("robin", "wren") for n, photographer in enumerate("ABC")]
     write(root / "metadata.csv", "\n".join(["file_name,photographer", *rows[:-1]]))
+    (root / "wren" / "again.png").symlink_to(root / "wren" / "1.png")
     splits = load_photos(root)
     assert splits.class_names == ("robin", "wren")
     known = {
@@ -359,9 +406,16 @@ def test_a_table_beside_class_folders_without_labels_adds_its_columns(photos):
         for part in (splits.train, splits.query)
         for row in part
     }
-    assert known == {**dict(row.split(",") for row in rows), "wren/2.png": None}
+    assert known == {**dict(row.split(",") for row in rows), "wren/2.png": None, "wren/again.png": "B"}
     assert "labels: the names of the folders" in describe_photos(splits)
     assert "also: the columns of metadata.csv" in describe_photos(splits)
+
+
+def test_parts_of_the_folders_are_not_those_of_a_table_beside_them(photos):
+    root = photos({"robin": 2, "wren": 2})
+    write(root / "metadata.csv", "file_name,parts\nrobin/0.png,beak\nwren/1.png,tail")
+    write(root / "parts.jsonl", json.dumps({"file": "robin/0.png", "parts": {"beak": [1, 2]}}))
+    assert load_photos(root).part_names == ("beak",)
 
 
 def test_a_table_of_paths_alone_beside_class_folders_adds_nothing(photos):
@@ -370,13 +424,23 @@ def test_a_table_of_paths_alone_beside_class_folders_adds_nothing(photos):
     assert load_photos(root).class_names == ("robin", "wren")
 
 
-def test_a_table_beside_class_folders_with_labels_is_what_counts(photos):
+@pytest.mark.parametrize(
+    ("name", "column"), [("metadata.csv", "species"), ("train.csv", "species"), ("labels.csv", "diagnosis")]
+)
+def test_a_table_beside_class_folders_with_labels_is_what_counts(photos, name, column):
     root = photos({"monday": 3, "tuesday": 3})
     rows = [f"{day}/{n}.png,{('robin', 'wren')[n % 2]}" for day in ("monday", "tuesday") for n in range(3)]
-    write(root / "metadata.csv", "\n".join(["file_name,species", *rows]))
+    write(root / name, "\n".join([f"file_name,{column}", *rows]))
+    write(root / "boxes.csv", "file_name,box\nmonday/0.png,1 2 3 4")
     splits = load_photos(root)
     assert splits.class_names == ("robin", "wren")
-    assert "labels: column 'species' of metadata.csv" in describe_photos(splits)
+    assert f"labels: column {column!r} of {name}" in describe_photos(splits)
+
+
+def test_a_table_of_another_name_beside_class_folders_does_not_count(photos):
+    root = photos({"robin": 3, "wren": 3})
+    write(root / "boxes.csv", "file_name,kind\nrobin/0.png,adult\nwren/0.png,young")
+    assert load_photos(root).class_names == ("robin", "wren")
 
 
 @pytest.mark.parametrize("name", ["labels.parquet", "labels.csv", "my birds.csv"])
@@ -387,6 +451,7 @@ def test_a_table_beside_folders_of_pictures(root, name):
 
 
 def test_paths_from_the_folder_of_the_pictures(root):
+    shutil.copytree(root / "a", root / ".thumbnails")
     file = write(root / "labels.csv", "\n".join(["image,label", *(row.removeprefix("a/") for row in ROWS)]))
     assert labels_of(load_photos(file)) == EXPECTED
 
@@ -399,8 +464,21 @@ def test_paths_as_windows_writes_them(root):
 def test_of_several_columns_of_paths_the_one_whose_files_are_there(root):
     rows = [f"IMG{number},{row}" for number, row in enumerate(ROWS)]
     file = write(root / "photos.csv", "\n".join(["image,path,label", *rows]))
-    splits = load_photos(file)
-    assert splits.image_column == "path" and labels_of(splits) == EXPECTED
+    for place in (file, root):
+        splits = load_photos(place)
+        assert splits.image_column == "path" and labels_of(splits) == EXPECTED
+
+
+def test_pictures_themselves_go_before_their_paths(root):
+    content = [(root / path).read_bytes() for path in EXPECTED]
+    columns = {"data": content, "file_name": list(EXPECTED), "path": list(EXPECTED), "label": list(EXPECTED.values())}
+    pd.DataFrame(columns).to_parquet(root / "photos.parquet")
+    assert load_photos(root / "photos.parquet").image_column == "data"
+
+
+def test_of_two_columns_of_one_name_the_first_holds_the_paths(root):
+    file = write(root / "photos.csv", "\n".join(["File Name,label,file_name", *(f"{row},IMG" for row in ROWS)]))
+    assert load_photos(file).image_column == "File Name"
 
 
 # ---------------------------------------------------------------------------------------------------- tables
@@ -431,6 +509,7 @@ def test_the_index_of_to_csv_is_no_column(root):
     [
         (["image,label", "a/0.png,wren", "a/1.png,robin, the red one"], "line 3: 3 cells, but .* 2 columns"),
         (["image,label", "a/0.png,wren", "", "a/1.png"], "line 4: 1 cells"),
+        (["image,label", 'a/0.png,"wr', 'en"', "a/1.png"], "line 4: 1 cells"),
         (["image,label", 'a/0.png,"wren', "a/1.png,robin"], "line 2: unexpected end.*quote"),
         (["image,label,label", "a/0.png,wren,robin"], "several columns are called 'label'"),
         (["image,label,", "a/0.png,wren,x"], "column 3 has no name in the header, but cells such as 'x'"),
@@ -510,6 +589,10 @@ def test_a_separator_of_labels_that_are_no_texts(root):
 def test_damaged_parquet_is_an_error_that_names_the_file(root):
     (root / "photos.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(ValueError, match=r"photos\.parquet cannot be read as parquet"):
+        load_photos(root / "photos.parquet")
+    texts = pa.array([b"robin", b"wr\xe9n"]).view(pa.string())  # which are not UTF-8
+    pq.write_table(pa.table({"image": list(EXPECTED)[:2], "label": texts}), root / "photos.parquet")
+    with pytest.raises(ValueError, match=r"photos\.parquet cannot be read as parquet: .*UTF8"):
         load_photos(root / "photos.parquet")
 
 
@@ -668,11 +751,11 @@ def test_labels_beside_folders_that_are_no_classes(photos):
 
 
 def test_splits_of_a_table_can_be_named(root):
-    rows = [f"{row},{number // 2}" for number, row in enumerate(ROWS)]
+    rows = [f"{row},{number // 2} " for number, row in enumerate(ROWS)]
     file = write(root / "photos.csv", "\n".join(["image,label,split", *rows]))
     splits = load_photos(file, train_split="0+2", query_split="1")
     assert splits.counts == {"classes": 2, "train": 4, "query": 2, "database": 4}
-    with pytest.raises(ValueError, match=r"no row with '7' in column 'split'; it holds \['0', '1', '2'\]"):
+    with pytest.raises(ValueError, match=r"no row with '7' in column 'split'; it holds \['0 ', '1 ', '2 '\]"):
         load_photos(file, train_split="0", query_split="7")
     with pytest.raises(ValueError, match="no column of splits"):
         load_photos(write(root / "photos.csv", "\n".join(["image,label", *ROWS])), train_split="0")

@@ -1,6 +1,7 @@
 """Photos through a DataLoader: items, labels, parts, bad pictures, streams."""
 
 import dataclasses
+import os
 
 import datasets
 import datasets.distributed
@@ -11,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from concepthash_hf.data import (
+    BadImage,
     BadImageError,
     PhotoDataset,
     StreamingPhotoDataset,
@@ -20,6 +22,7 @@ from concepthash_hf.data import (
     load_photos,
     train_transform,
 )
+from concepthash_hf.data.bad_images import BadImageLog, report_bad_images
 
 from .test_decode import BAD
 
@@ -78,10 +81,29 @@ def test_bad_pictures_are_skipped_counted_and_reported(spoiled, image_processor,
     assert "2 unreadable pictures were skipped" in caplog.text and "robin/2.png" in caplog.text
 
 
+def test_ten_bad_pictures_are_named_and_more_are_counted(caplog):
+    bad = [BadImage(row, f"{row}.png", "empty") for row in range(11)]
+    report_bad_images(bad[:10])
+    assert "row 0: 0.png: empty" in caplog.text and "row 9: 9.png" in caplog.text and "more" not in caplog.text
+    report_bad_images(bad)
+    assert "... and 1 more" in caplog.text and "10.png" not in caplog.text
+
+
+def test_a_forked_process_that_ends_takes_no_notes_with_it():
+    log = BadImageLog("skip")
+    log.add(BadImageError.of("a.png", "empty", 3))
+    if (child := os.fork()) == 0:
+        del log
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert log.found() == [BadImage(3, "a.png", "empty")]
+
+
 def test_a_batch_without_any_readable_photo_says_so(spoiled, image_processor):
     photos = load_photos(spoiled).torch_dataset("train", eval_transform(image_processor), on_bad_image="skip")
     with pytest.raises(BadImageError, match="no other photo of its batch"):
         photos.__getitems__([4, 7])
+    assert photos.__getitems__([]) == []
 
 
 def test_unreadable_photos_can_be_taken_out_beforehand(spoiled, image_processor):
@@ -150,6 +172,8 @@ def test_columns_and_transforms_that_do_not_fit_are_named(class_folders, image_p
         PhotoDataset(splits.train.cast_column("label", datasets.Value("int64")), transform)
     with pytest.raises(ValueError, match="no split 'dev'"):
         splits.torch_dataset("dev", transform)
+    with pytest.raises(ValueError, match="no split 'name'"):
+        splits.torch_dataset("name", transform)
     with pytest.raises(ValueError, match="no part annotations"):
         splits.torch_dataset("query", transform, with_parts=True)
 
@@ -159,6 +183,8 @@ def test_parts_need_a_transform_that_carries_them(class_folders, image_processor
     splits = load_photos(class_folders)
     with pytest.raises(ValueError, match="eval_transform"):
         splits.torch_dataset("train", train_transform("paper", image_processor), with_parts=True)
+    item = splits.torch_dataset("train", train_transform("paper", image_processor))[0]
+    assert set(item) == {"pixel_values", "labels"}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

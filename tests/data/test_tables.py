@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from concepthash_hf.data import eval_transform, load_photos
+from concepthash_hf.data import eval_transform, find_bad_images, load_photos
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -69,6 +69,7 @@ def test_json_lines_with_parts(folder, image_processor):
     rows += [
         {"image": path, "label": label, "split": "query", "parts": {"tail": [20, 15]}} for path, label in TEST_ROWS
     ]
+    rows[0]["parts"]["crest"] = None  # as in all other rows
     (folder / "photos.jsonl").write_text("\n".join(map(json.dumps, rows)))
     splits = load_photos(folder / "photos.jsonl")
     check(splits, image_processor)
@@ -92,6 +93,16 @@ def test_parquet_with_the_pictures_inside(folder, image_processor):
     for path, _ in ROWS + TEST_ROWS:
         (folder / path).unlink()
     check(load_photos(folder), image_processor)
+
+
+def test_pictures_inside_a_table_and_beside_it(folder):
+    inside = {"bytes": (folder / "a" / "0.png").read_bytes(), "path": "gone.png"}
+    pictures = [inside, None, *({"bytes": None, "path": path} for path, _ in ROWS[2:])]
+    table = pa.table({"image": pictures, "label": [label for _, label in ROWS], "split": ["train"] * 4 + ["test"]})
+    pq.write_table(table, folder / "photos.parquet")
+    splits = load_photos(folder / "photos.parquet")
+    assert [bad.path for bad in find_bad_images(splits.train)] == ["(no picture)"]
+    assert find_bad_images(splits.query) == []
 
 
 def test_names_stay_text(folder):
@@ -189,6 +200,14 @@ def test_a_table_as_a_stream(folder, image_processor):
         splits.with_validation()
 
 
+def test_a_stream_is_not_looked_through_for_formats_that_cannot_be_read(folder):
+    (folder / "a" / "5.png").rename(folder / "a" / "5.NEF")
+    rows = [(*row, "train") for row in ROWS] + [("a/5.NEF", "wren", "test")]
+    write_csv(folder / "photos.csv", rows, header="file_name,species,split")
+    splits = load_photos(folder / "photos.csv", streaming=True, class_names=["robin", "wren"])
+    assert [row["file_name"]["path"] for row in splits.query] == [str(folder / "a" / "5.NEF")]
+
+
 def write_index(folder, one_hot=False, **files):
     for name, rows in files.items():
         vectors = [
@@ -209,6 +228,7 @@ def test_index_files_of_the_reference(folder, image_processor, one_hot):
     (folder / "class_names.txt").write_text("robin\nwren\n\n")
     splits = load_photos(folder)
     assert splits.counts["database"] == 4 and not splits.multi_label
+    assert load_photos(folder, class_names=["red", "brown"]).class_names == ("red", "brown")
     check(load_photos_without_database(folder), image_processor)
     (folder / "class_names.txt").unlink()
     assert load_photos(folder).class_names == ("0", "1")
@@ -232,6 +252,15 @@ def test_index_files_relative_to_the_working_directory(folder, monkeypatch, imag
     (folder / "lists" / "class_names.txt").write_text("robin\nwren")
     monkeypatch.chdir(folder)
     check(load_photos(folder / "lists"), image_processor)
+
+
+def test_index_files_with_a_byte_order_mark_whose_first_photo_is_gone(folder):
+    (folder / "train.txt").write_text("a/0.png 0\na/1.png 1\n", encoding="utf-8-sig")
+    (folder / "test.txt").write_text("a/2.png 0\n", encoding="utf-8-sig")
+    (folder / "a" / "0.png").unlink()
+    splits = load_photos(folder)
+    assert [bad.path for bad in find_bad_images(splits.train)] == [str(folder / "a" / "0.png")]
+    assert splits.query[0]["image"]["path"] == str(folder / "a" / "2.png")
 
 
 def test_index_files_with_several_labels_and_odd_paths(folder, draw):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import assume, example, given
@@ -37,6 +38,7 @@ def as_csv(names, rows, separator, quoting, end):
     st.sampled_from(["\n", "\r\n"]),
 )
 @example((["0", "1"], [["", "\r0"]]), ",", csv.QUOTE_ALL, "utf-8", "\n")
+@example((["0", "1"], [["a\rb", "a\r\nb"]]), ",", csv.QUOTE_ALL, "utf-8", "\n")
 def test_what_was_written_is_read(tmp_path_factory, table, separator, quoting, encoding, end):
     names, rows = table
     # before Python 3.13 a carriage return is written without quotes, and is then the end of a line
@@ -73,3 +75,22 @@ def test_the_order_of_columns_does_not_matter(tmp_path_factory, names, separator
     file = tmp_path_factory.mktemp("csv") / "photos.csv"
     file.write_text(as_csv(names, [[name.upper() for name in names]] * 2, separator, csv.QUOTE_MINIMAL, "\n"))
     assert read_csv(file) == {name: [name.upper()] * 2 for name in names}
+
+
+def test_names_of_columns_have_no_spaces_around_them(tmp_path):
+    (tmp_path / "photos.tsv").write_text("file_name \t species\n0.png\twren\n")
+    assert read_csv(tmp_path / "photos.tsv") == {"file_name": ["0.png"], "species": ["wren"]}
+
+
+def test_cells_of_hundreds_of_thousands_of_letters(tmp_path):
+    (tmp_path / "photos.csv").write_text(f"image,note\n0.png,{'x' * 500_000}\n")
+    assert read_csv(tmp_path / "photos.csv")["note"] == ["x" * 500_000]
+
+
+@given(st.lists(CELLS, min_size=1, max_size=4))
+@example(["a\u2028b", "\x85"])
+def test_what_was_written_as_json_lines_is_read(tmp_path_factory, cells):
+    """Where only a line break parts the lines, and no other character that Unicode counts as one."""
+    file = tmp_path_factory.mktemp("json") / "photos.jsonl"
+    file.write_text("\n".join(json.dumps({"note": cell}, ensure_ascii=False) for cell in cells), encoding="utf-8")
+    assert read_json(file) == {"note": cells}
