@@ -37,6 +37,7 @@ from transformers.utils import logging
 
 from concepthash_hf import ConceptHashConfig, ConceptHashModel, ConceptHashVisionConfig, ConceptHashVisionModel
 from concepthash_hf._version import LOWEST_TRANSFORMERS
+from concepthash_hf.modes import checkpointing
 
 MODELS = {ConceptHashModel: tiny_model, ConceptHashVisionModel: tiny_tower}
 LAYERS, HEADS, WIDTH, CONCEPTS = (
@@ -137,6 +138,14 @@ def test_a_checkpoint_with_other_classes_loads_only_on_request(tmp_path):
     same_state(loaded.text_projection, model.text_projection)
     assert torch.equal(loaded.concept_classifier.position, model.concept_classifier.position)
     assert loaded(photos()).class_logits.isfinite().all()
+
+
+def test_a_hash_function_of_another_length_is_never_loaded(tmp_path):
+    """It would be a random one."""
+    tiny_model().save_pretrained(tmp_path)
+    config = tiny_config({"num_bits": 24})
+    with pytest.raises(ValueError, match=r"5 weights of .* do not fit its config, such as vision_model\.hash_head"):
+        ConceptHashModel.from_pretrained(tmp_path, config=config, ignore_mismatched_sizes=True)
 
 
 # initialisation
@@ -547,6 +556,28 @@ def test_gradient_checkpointing_gives_the_same_gradients(use_reentrant, attentio
             torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_checkpointing_for_a_while_is_afterwards_as_it_was(before, wanted):
+    model = tiny_model()
+    if before:
+        model.activation_checkpointing_enable()
+    with checkpointing(model, wanted):
+        assert model.is_activation_checkpointing == (before or wanted)
+    assert model.is_activation_checkpointing == before
+
+
+@both
+def test_photos_are_hashed_in_evaluation_and_every_module_keeps_its_mode(kind):
+    model, pixel_values = MODELS[kind]().train(), photos()
+    model.base_model.hash_head.eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert set(modes.values()) == {False, True}
+    codes = model.get_hash_codes(pixel_values)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert torch.equal(codes, model.eval().get_hash_codes(pixel_values))
 
 
 class Photos(torch.utils.data.Dataset):

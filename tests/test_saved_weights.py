@@ -147,6 +147,17 @@ def test_every_weight_of_the_tower_must_be_there(copy):
         ConceptHashModel.from_pretrained(copy)
 
 
+def test_the_text_tower_must_be_there(copy):
+    """Where the whole model is loaded: without it words would mean anything."""
+    state = load_file(copy / "model.safetensors")
+    forget_checksums(copy)
+    name = max(name for name in state if name.startswith("text_model."))
+    save_file({n: t for n, t in state.items() if n != name}, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"copy is incomplete: 1 weights of the backbone .* such as {name}$"):
+        ConceptHashModel.from_pretrained(copy)
+    ConceptHashVisionModel.from_pretrained(copy)
+
+
 @both
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_every_weight_of_the_tower_must_be_finite(kind, copy, value):
