@@ -158,6 +158,18 @@ def test_auto_model_and_pipeline(model, small):
     same_state(pipeline("image-feature-extraction", model=str(small)).model, model)
 
 
+def test_weights_that_are_given_are_what_is_saved(model, tmp_path):
+    """Such as the means of several steps."""
+    halves = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            halves[name] /= 2
+    model.save_pretrained(tmp_path / "halves", trained_only=True, state_dict=halves)
+    loaded = ConceptHashModel.from_pretrained(tmp_path / "halves").state_dict()
+    assert all(torch.equal(loaded[name], halves[name]) for name in halves)
+    assert not all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_options_of_loading(model, small):
     loaded = ConceptHashModel.from_pretrained(small, diversity_weight=0.25, attn_implementation="eager")
     assert loaded.config.diversity_weight == 0.25
