@@ -147,6 +147,16 @@ def test_every_weight_of_the_tower_must_be_there(copy):
         ConceptHashModel.from_pretrained(copy)
 
 
+@pytest.mark.parametrize("part", [None, "vision_config", "text_config"])
+def test_a_dtype_that_is_none_is_damage_of_the_config(part, copy):
+    forget_checksums(copy)
+    config = json.loads((copy / "config.json").read_text())
+    (config[part] if part else config)["dtype"] = 7
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="copy is damaged: its config.json cannot be read .*dtype"):
+        ConceptHashModel.from_pretrained(copy)
+
+
 def test_the_text_tower_must_be_there(copy):
     """Where the whole model is loaded: without it words would mean anything."""
     state = load_file(copy / "model.safetensors")
