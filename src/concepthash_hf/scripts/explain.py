@@ -40,9 +40,9 @@ from ..language import clean_class_name
 from ..launch import keep_freed_memory, use_own_cores
 from ..metrics import chance_metrics, sub_code_metrics
 from ..quoting import printable
-from ..whole_files import replacing
 from .arguments import read_arguments
 from .hashing_arguments import LoadingArguments
+from .picture_files import save_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,7 @@ def main(words: Sequence[str] | None = None) -> None:
     folder = Path(args.output_dir or f"outputs/explain-{splits.name}-{model.config.num_bits}-{now}")
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / "report.html")
-    with replacing(folder / "gallery.png") as part:
-        report.gallery.figure().save(part)
+    save_picture(report.gallery.figure(), folder / "gallery.png")
     print(f"open {folder / 'report.html'}")
 
 

@@ -1,4 +1,4 @@
-"""The picture that a command draws, in the file that it was told."""
+"""The pictures that commands draw, in their files."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def check_picture_file(output: str) -> None:
         raise WrongCallError(f"--output {output} is no name of a picture: let it end in .png, .jpg or .pdf")
 
 
-def save_picture(picture: Image.Image, output: str) -> None:
+def save_picture(picture: Image.Image, output: str | Path) -> None:
     """Write a picture, whole or not at all, into a folder that is made if it is not there.
 
     Raises:

@@ -59,8 +59,9 @@ from ..seeds import derived_seed
 from ..together import one_writer_of_all
 from ..toy_clip import save_toy_clip
 from ..training import ConceptHashTrainingArguments, check_all_labelled, check_output_dir, train
-from ..whole_files import SCRATCH, replacing, write_json
+from ..whole_files import SCRATCH, write_json
 from .arguments import ArgumentReader, WrongCallError
+from .picture_files import save_picture
 
 TOY_BIRDS, CONCEPTHASH = "toy_birds", "concepthash"
 Model = ConceptHashModel | BaselineModel
@@ -546,8 +547,7 @@ def write_figure(
     names = [class_names_of(photo["labels"], splits.query_class_names) for photo in shown]
     captions = [", ".join(map(clean_class_name, words)) for words in names]
     pixel_values = torch.stack([photo["pixel_values"] for photo in shown])
-    with replacing(folder / "concepts.png") as part:
-        concept_sheet(model, pixel_values, processor, captions).save(part)
+    save_picture(concept_sheet(model, pixel_values, processor, captions), folder / "concepts.png")
 
 
 def class_names_of(labels: int | torch.Tensor, names: Sequence[str]) -> list[str]:
